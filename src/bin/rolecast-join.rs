@@ -1,0 +1,3 @@
+//! The on-machine half.
+
+fn main() {}

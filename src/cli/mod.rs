@@ -1,0 +1,1 @@
+//! The command line: clap structures, settings, one file a verb, progress.

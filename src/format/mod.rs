@@ -1,0 +1,9 @@
+//! File formats: squashfs, dm-verity, cpio, FAT, GPT, UKI, tar.gz, qcow2, and their read-back.
+//!
+//! A format does not write: it returns a [`Recipe`], ordered pieces that say what a file is made of. It knows no
+//! time, no file system and no thread count; everything that reaches its bytes is a parameter. Each file names
+//! the specification that it follows.
+
+pub mod recipe;
+
+pub use recipe::{Bytes, Piece, Recipe};

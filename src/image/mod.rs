@@ -1,0 +1,1 @@
+//! A tree becomes deliverables: root, disk, netboot set, tarball, manifest; and the lints that refuse a bad one.

@@ -1,0 +1,1 @@
+//! From Spec and Lock to steps, each with its key. No I/O.

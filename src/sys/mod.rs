@@ -1,0 +1,3 @@
+//! Files, processes, clock and sandbox: everything that asks the kernel.
+//!
+//! The only room with `unsafe`. Used by both binaries. Decides nothing about images.
