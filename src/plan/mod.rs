@@ -1,1 +1,8 @@
 //! From Spec and Lock to steps, each with its key. No I/O.
+//!
+//! Owns the order of the work and what each step's output depends on, and nothing else: a step whose key a store
+//! knows is not run. What the steps do is in `layer` and `image`.
+
+pub mod model;
+
+pub use model::*;
