@@ -6,6 +6,7 @@
 
 pub mod read_at;
 pub mod recipe;
+pub mod uki;
 
 pub use read_at::{ReadAt, Window};
 pub use recipe::{Bytes, Leaf, Piece, Recipe};
