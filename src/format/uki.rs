@@ -425,8 +425,8 @@ mod tests {
     fn a_stub_that_cannot_take_the_sections_is_refused() {
         let kernel = Objects::default().keep(*b"kernel");
         let build = |stub: &[u8]| build(stub, &[], &kernel).unwrap_err();
-        // One section header ends at 0x170: the next 0x90 bytes hold three more, not five.
-        assert!(matches!(build(&stub(0x200)), UkiError::NoRoom(".initrd")));
+        // One section header ends at 0x170: the next 0x90 bytes hold three more, not four.
+        assert!(matches!(build(&stub(0x200)), UkiError::NoRoom(".linux")));
         let mut signed = stub(0x400);
         put_u32(&mut signed, 0x58 + 148, 8);
         assert!(matches!(build(&signed), UkiError::Signed));
