@@ -4,6 +4,9 @@
 //! time, no file system and no thread count; everything that reaches its bytes is a parameter. Each file names
 //! the specification that it follows.
 
+pub mod read_at;
 pub mod recipe;
+pub mod uki;
 
-pub use recipe::{Bytes, Piece, Recipe};
+pub use read_at::{ReadAt, Window};
+pub use recipe::{Bytes, Leaf, Piece, Recipe};
