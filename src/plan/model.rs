@@ -2,7 +2,7 @@
 
 use crate::digest::Key;
 use crate::lock::LockedPackage;
-use crate::spec::{Before, Format};
+use crate::spec::{Before, Format, Permission, State, Units, Written};
 
 /// The time of everything that a build makes itself, in seconds since the Epoch: 2026-01-01T00:00:00Z. Programs are
 /// told it as `SOURCE_DATE_EPOCH`, and no file of a root is newer. Changing it is a format break: it is constant so
@@ -38,7 +38,7 @@ pub struct LayerStep {
     pub key: Key,
 }
 
-/// A role: the layers that make its root, and its outputs.
+/// A role: the layers that make its root, what is laid over them, and its outputs.
 #[derive(Clone, Debug)]
 pub struct RolePlan {
     /// Index in the Spec's roles.
@@ -49,4 +49,52 @@ pub struct RolePlan {
     pub layers: Vec<usize>,
     /// Outputs to make.
     pub formats: Vec<Format>,
+    /// Paths removed after configure, before the files are laid.
+    pub remove: Vec<Written<String>>,
+    /// Files to lay, lowest layer first; a later one of the same path wins.
+    pub files: Vec<PlannedFile>,
+    /// Owners and modes, in the same order.
+    pub permissions: Vec<Permission>,
+    /// Units, one entry a layer.
+    pub units: Vec<Units>,
+    /// Words of the kernel command line, lowest layer first.
+    pub kernel_arguments: Vec<String>,
+    /// Paths that survive a reboot.
+    pub state: Vec<State>,
+    /// Everything that decides the role's root over its configured layers.
+    pub key: Key,
+}
+
+/// A file that is laid over the configured root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedFile {
+    /// Layer that lays it.
+    pub layer: String,
+    /// Path in the root, no leading `/`.
+    pub path: String,
+    /// The overlay file, from the project's root.
+    pub source: String,
+    /// What it is.
+    pub body: PlannedBody,
+}
+
+/// What a laid file is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PlannedBody {
+    /// A regular file: its bytes, templates rendered, and permission bits.
+    File {
+        /// Bytes.
+        content: Vec<u8>,
+        /// Permission bits.
+        mode: u16,
+    },
+    /// A symbolic link and its target.
+    Link(String),
+    /// Rendered by `seed`: not in the image. Variables that it waits for.
+    Late {
+        /// Permission bits.
+        mode: u16,
+        /// Top-level variables.
+        variables: Vec<String>,
+    },
 }

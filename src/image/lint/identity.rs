@@ -8,15 +8,16 @@ use super::{Finding, Subject};
 /// `machine-id(5)`: empty or `uninitialized` in an image; D-Bus's copy is a link to it or absent.
 pub fn machine_id(subject: &Subject<'_>) -> Result<Vec<Finding>, StoreError> {
     let mut findings = Vec::new();
-    if let Some(id) = subject.bytes("etc/machine-id")? {
-        if !id.is_empty() && id.trim_ascii() != b"uninitialized" {
-            findings.extend(subject.forbidden(&[("etc/machine-id", "a machine id")]));
-        }
+    if let Some(id) = subject.bytes("etc/machine-id")?
+        && !id.is_empty()
+        && id.trim_ascii() != b"uninitialized"
+    {
+        findings.extend(subject.forbidden(&[("etc/machine-id", "a machine id")]));
     }
-    if let Some((path, node)) = subject.node("var/lib/dbus/machine-id") {
-        if !matches!(node.kind, Kind::Symlink(_)) {
-            findings.push(Finding { path, what: "a machine id" });
-        }
+    if let Some((path, node)) = subject.node("var/lib/dbus/machine-id")
+        && !matches!(node.kind, Kind::Symlink(_))
+    {
+        findings.push(Finding { path, what: "a machine id" });
     }
     Ok(findings)
 }

@@ -102,10 +102,10 @@ impl Subject<'_> {
     fn forbidden(&self, paths: &[(&str, &'static str)]) -> Vec<Finding> {
         let mut findings = Vec::new();
         for (path, what) in paths {
-            if let Some((path, node)) = self.node(path) {
-                if node.content().is_none_or(|content| content.size > 0) {
-                    findings.push(Finding { path, what });
-                }
+            if let Some((path, node)) = self.node(path)
+                && node.content().is_none_or(|content| content.size > 0)
+            {
+                findings.push(Finding { path, what });
             }
         }
         findings
