@@ -5,5 +5,6 @@
 //! the specification that it follows.
 
 pub mod recipe;
+pub mod squashfs;
 
 pub use recipe::{Bytes, Piece, Recipe};
