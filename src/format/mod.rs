@@ -6,5 +6,6 @@
 
 pub mod recipe;
 pub mod squashfs;
+pub mod verity;
 
 pub use recipe::{Bytes, Piece, Recipe};
