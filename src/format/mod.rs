@@ -7,6 +7,8 @@
 pub mod read_at;
 pub mod recipe;
 pub mod uki;
+pub mod squashfs;
+pub mod verity;
 
 pub use read_at::{ReadAt, Window};
 pub use recipe::{Bytes, Leaf, Piece, Recipe};
