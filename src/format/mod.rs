@@ -5,6 +5,7 @@
 //! the specification that it follows.
 
 pub mod fat;
+pub mod gpt;
 pub mod read_at;
 pub mod recipe;
 pub mod uki;

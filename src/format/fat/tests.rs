@@ -121,7 +121,7 @@ fn the_smallest_volume_holds_its_content_and_one_unit_less_does_not() {
         file.as_file().write_all(&objects.pour(&recipe.slice(0, 16 * 1024 * 1024))).unwrap();
         run("fsck.fat", &["-n", file.path().to_str().unwrap()]);
     }
-    // 65541 clusters of 512 bytes, two FATs of 521 sectors each and 32 sectors before them, rounded up to 4096.
+    // 65541 clusters of 512 bytes and the 1080 sectors before them, rounded up to 4096.
     assert_eq!(minimum_size(&Directory::new()).unwrap(), 34_111_488);
 }
 
