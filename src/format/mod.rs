@@ -4,6 +4,8 @@
 //! time, no file system and no thread count; everything that reaches its bytes is a parameter. Each file names
 //! the specification that it follows.
 
+pub mod fat;
+pub mod gpt;
 pub mod read_at;
 pub mod recipe;
 pub mod uki;
