@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::plan::Late;
 use crate::spec::Format;
 
 /// The manifest of one role.
@@ -28,7 +29,7 @@ pub struct Manifest {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub root: Option<RootFacts>,
     /// Files that a seed renders.
-    pub late: Vec<LateFile>,
+    pub late: Vec<Late>,
     /// Paths that survive a reboot.
     pub state: Vec<String>,
     /// The packages, by layer.
@@ -71,23 +72,6 @@ pub struct RootFacts {
     pub command_line: String,
     /// Digest of the initrd.
     pub initrd: Digest,
-}
-
-/// A file that a seed renders.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LateFile {
-    /// Absolute path on the machine.
-    pub path: String,
-    /// Owner.
-    pub owner: String,
-    /// Group.
-    pub group: String,
-    /// Permission bits, octal.
-    pub mode: String,
-    /// The template, from the project's root.
-    pub source: String,
-    /// Top-level variables that it waits for.
-    pub variables: Vec<String>,
 }
 
 /// A package of the root.

@@ -4,4 +4,16 @@
 //! said by `format`'s recipes; this room decides what goes where. Specifications: the UAPI Discoverable Partitions,
 //! Boot Loader and Unified Kernel Image specifications.
 
+pub mod boot;
+pub mod delivered;
+pub mod disk;
+pub mod group;
+pub mod kernel;
 pub mod lint;
+pub mod manifest;
+pub mod netboot;
+pub mod press;
+pub mod root;
+pub mod tarball;
+
+pub use press::{Request, VERSION, press};

@@ -14,11 +14,17 @@ const CONFIGURE_VERSION: u32 = 1;
 const ROOT_VERSION: u32 = 1;
 
 /// The steps that build `roles` (all of the Spec's when empty) with `formats` (those that each role asks for when
-/// empty).
+/// empty). `agent` is the digest of the executable that becomes `rolecast-join`.
 ///
 /// # Errors
 /// When a role or format is not in the image file, or the lock lacks a layer (it then answers another Spec).
-pub fn draw(spec: &Spec, lock: &Lock, roles: &[String], formats: &[Format]) -> Result<Plan, Report> {
+pub fn draw(
+    spec: &Spec,
+    lock: &Lock,
+    agent: Digest,
+    roles: &[String],
+    formats: &[Format],
+) -> Result<Plan, Report> {
     let mut steps: Vec<LayerStep> = Vec::new();
     for layer in &spec.layers {
         steps.push(step(spec, layer, layer.parent, locked(lock, &layer.name)?, &steps));
@@ -26,7 +32,10 @@ pub fn draw(spec: &Spec, lock: &Lock, roles: &[String], formats: &[Format]) -> R
     let lowest = (!spec.layers.is_empty()).then_some(0);
     steps.push(step(spec, &spec.tools, lowest, locked(lock, &spec.tools.name)?, &steps));
     let tools = steps.len() - 1;
-    let roles = chosen_roles(spec, &steps, roles, formats)?;
+    let mut roles = chosen_roles(spec, &steps, roles, formats)?;
+    for role in &mut roles {
+        role.key = role.key.clone().input("agent", agent);
+    }
     Ok(Plan { tools, layers: steps, roles })
 }
 

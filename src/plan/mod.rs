@@ -8,3 +8,16 @@ pub mod model;
 
 pub use draw::draw;
 pub use model::*;
+
+use crate::spec::Format;
+
+/// A format's name, as written in an image file.
+pub fn format_name(format: &Format) -> String {
+    match format {
+        Format::Disk => "disk",
+        Format::Qcow2 => "qcow2",
+        Format::Netboot => "netboot",
+        Format::Tar => "tar",
+    }
+    .to_owned()
+}

@@ -1,5 +1,7 @@
 //! What a plan holds.
 
+use serde::{Deserialize, Serialize};
+
 use crate::digest::Key;
 use crate::lock::LockedPackage;
 use crate::spec::{Before, Format, Permission, State, Units, Written};
@@ -97,4 +99,45 @@ pub enum PlannedBody {
         /// Top-level variables.
         variables: Vec<String>,
     },
+}
+
+/// A file that a seed brings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Late {
+    /// Absolute path on the machine.
+    pub path: String,
+    /// Owner.
+    pub owner: String,
+    /// Group.
+    pub group: String,
+    /// Permission bits, octal.
+    pub mode: String,
+    /// The template, from the project's root.
+    pub source: String,
+    /// Top-level variables that it waits for.
+    pub variables: Vec<String>,
+}
+
+impl RolePlan {
+    /// The files that a seed brings, by path.
+    pub fn late(&self) -> Vec<Late> {
+        let mut late: Vec<Late> = self
+            .files
+            .iter()
+            .filter_map(|file| {
+                let PlannedBody::Late { mode, variables } = &file.body else { return None };
+                let permission = self.permissions.iter().rev().find(|permission| permission.path == file.path);
+                Some(Late {
+                    path: format!("/{}", file.path),
+                    owner: permission.map_or("root", |permission| &permission.owner).to_owned(),
+                    group: permission.map_or("root", |permission| &permission.group).to_owned(),
+                    mode: format!("{:04o}", permission.map_or(*mode, |permission| permission.mode)),
+                    source: file.source.clone(),
+                    variables: variables.clone(),
+                })
+            })
+            .collect();
+        late.sort_by(|one, other| one.path.cmp(&other.path));
+        late
+    }
 }
