@@ -11,7 +11,7 @@
 //!        zeros to a multiple of 4096
 //! ```
 //!
-//! [`compress`] makes a segment, [`assemble`] the recipe of an image. Nothing here knows the
+//! [`compress`] makes a segment, [`assemble`] the recipe of an image, [`read`] reads one back. Nothing here knows the
 //! time, a path of the host or the number of threads. Source of the format: the kernel's `fs/squashfs` and
 //! `Documentation/filesystems/squashfs.rst`; where they leave a choice, mksquashfs's.
 
@@ -21,6 +21,7 @@ mod directory;
 mod inode;
 mod layout;
 mod metadata;
+pub mod read;
 mod segment;
 #[cfg(test)]
 mod tests;

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::digest::Digest;
+use crate::format::squashfs::read::{EntryKind, Image};
 use crate::format::squashfs::{Input, Params, Segment, SegmentIndex, assemble, compress};
 use crate::format::{Bytes, Recipe};
-use crate::tree::{Content, File, Kind, Meta, Node, Origin, Tree, TreePath};
+use crate::tree::{Content, File, Kind, Meta, Node, Origin, Places, Tree, TreePath, write_dump};
 
 /// A small block size, so that small contents cross block boundaries.
 pub(super) const SMALL: Params = Params { level: 3, block_size: 4096, time: 1_700_000_000 };
@@ -186,4 +187,63 @@ pub(super) fn run(program: &str, arguments: &[&Path]) -> Vec<u8> {
     let shown = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program}: {}\n{shown}", output.status);
     output.stdout
+}
+
+/// The tree that an image of `tree` shows: times as squashfs can hold them, hard links named by their first name,
+/// a file with one name no hard link.
+pub(super) fn shown(tree: &Tree) -> Tree {
+    let mut groups: BTreeMap<TreePath, Vec<TreePath>> = BTreeMap::new();
+    for (path, node) in tree.iter() {
+        if let Kind::File(File { group: Some(group), .. }) = &node.kind {
+            groups.entry(group.clone()).or_default().push(path.clone());
+        }
+    }
+    let mut tree = tree.clone();
+    for (_, node) in tree.iter_mut() {
+        node.meta.mtime = node.meta.mtime.clamp(0, u32::MAX.into());
+        if let Kind::File(file) = &mut node.kind {
+            let names = file.group.as_ref().and_then(|group| groups.get(group));
+            file.group = names.filter(|names| names.len() > 1).map(|names| names[0].clone());
+        }
+    }
+    tree
+}
+
+/// The tree and the contents that the own reader finds in an image.
+pub(super) fn read_back(image: &[u8]) -> Sample {
+    let mut opened = Image::open(Cursor::new(image)).unwrap();
+    let mut found = Sample::new();
+    let mut first_names: BTreeMap<u32, TreePath> = BTreeMap::new();
+    let mut walk = opened.walk();
+    while let Some(entry) = walk.next() {
+        let entry = entry.unwrap();
+        let kind = match entry.kind {
+            EntryKind::File(data) => {
+                let mut bytes = Vec::new();
+                walk.image().read_file(&data, &mut bytes).unwrap();
+                assert_eq!(bytes.len() as u64, data.size, "{:?}", entry.path);
+                let group = first_names.entry(entry.inode).or_insert_with(|| entry.path.clone()).clone();
+                Kind::File(File { content: found.content(&bytes), group: Some(group).filter(|_| entry.links > 1) })
+            }
+            EntryKind::Directory(_) => Kind::Directory,
+            EntryKind::Symlink(target) => Kind::Symlink(target),
+            EntryKind::Character(major, minor) => Kind::Character(major, minor),
+            EntryKind::Block(major, minor) => Kind::Block(major, minor),
+            EntryKind::Fifo => Kind::Fifo,
+            EntryKind::Socket => Kind::Socket,
+        };
+        found.add(entry.path.as_bytes(), entry.meta, kind);
+    }
+    found
+}
+
+/// Holds what an image shows against what it was made from.
+pub(super) fn assert_shows(image: &[u8], sample: &Sample) {
+    let found = read_back(image);
+    let (found_text, expected) =
+        (write_dump(&found.tree, Places::Left), write_dump(&shown(&sample.tree), Places::Left));
+    for (found, expected) in found_text.lines().zip(expected.lines()) {
+        assert_eq!(found, expected);
+    }
+    assert_eq!(found_text.len(), expected.len());
 }
