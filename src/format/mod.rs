@@ -4,6 +4,13 @@
 //! time, no file system and no thread count; everything that reaches its bytes is a parameter. Each file names
 //! the specification that it follows.
 
+pub mod fat;
+pub mod gpt;
+pub mod read_at;
 pub mod recipe;
+pub mod uki;
+pub mod squashfs;
+pub mod verity;
 
-pub use recipe::{Bytes, Piece, Recipe};
+pub use read_at::{ReadAt, Window};
+pub use recipe::{Bytes, Leaf, Piece, Recipe};

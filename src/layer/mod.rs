@@ -1,4 +1,7 @@
 //! Plan and objects become a tree: unpack, configure, overlay, settle.
 //!
-//! Owns the laying of .debs with dpkg's database, running maintainer scripts in the sandbox, laying overlays and units, and
-//! the one place where times, owners, caches and logs are normalised. Knows no output format.
+//! Owns the laying of .debs with dpkg's database, running maintainer scripts in the sandbox, laying overlays and
+//! units, and the one place where times, owners, caches and logs are normalised. Knows no output format.
+
+pub mod overlay;
+pub mod units;

@@ -3,6 +3,8 @@
 //! Owns the order of the work and what each step's output depends on, and nothing else: a step whose key a store
 //! knows is not run. What the steps do is in `layer` and `image`.
 
+mod draw;
 pub mod model;
 
+pub use draw::draw;
 pub use model::*;
