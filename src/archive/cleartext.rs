@@ -41,11 +41,6 @@ const BEGIN: &str = "-----BEGIN PGP SIGNED MESSAGE-----";
 const SIGNATURE: &str = "-----BEGIN PGP SIGNATURE-----";
 const END: &str = "-----END PGP SIGNATURE-----";
 
-/// Whether the bytes look like a clear-signed message at all.
-pub fn is_clear_signed(bytes: &[u8]) -> bool {
-    bytes.starts_with(BEGIN.as_bytes())
-}
-
 /// Takes a message apart.
 ///
 /// # Errors

@@ -8,8 +8,8 @@ pub mod fat;
 pub mod gpt;
 pub mod read_at;
 pub mod recipe;
-pub mod uki;
 pub mod squashfs;
+pub mod uki;
 pub mod verity;
 
 pub use read_at::{ReadAt, Window};

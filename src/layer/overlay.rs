@@ -77,9 +77,7 @@ pub fn lay(
         let meta = |mode| Meta { mtime: epoch, ..Meta::root_owned(mode) };
         let node = match &file.body {
             PlannedBody::File { content, mode } => Node::new(meta(*mode), NodeKind::file(store(content)?), origin),
-            PlannedBody::Link(target) => {
-                Node::new(meta(0o777), NodeKind::Symlink(target.clone().into_bytes()), origin)
-            }
+            PlannedBody::Link(target) => Node::new(meta(0o777), NodeKind::Symlink(target.clone().into_bytes()), origin),
             PlannedBody::Late { .. } => continue,
         };
         if tree.get(&path).is_some_and(|node| node.kind.is_directory()) {

@@ -140,8 +140,12 @@ impl Linker<'_> {
             let target_name = target.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
             path.name() == name.as_bytes() || target_name == name.as_bytes()
         };
-        let doomed: Vec<TreePath> =
-            self.tree.below(&directory).filter(|(path, node)| is_link(path, node)).map(|(path, _)| path.clone()).collect();
+        let doomed: Vec<TreePath> = self
+            .tree
+            .below(&directory)
+            .filter(|(path, node)| is_link(path, node))
+            .map(|(path, _)| path.clone())
+            .collect();
         for path in doomed {
             self.tree.remove(&path);
         }
@@ -233,9 +237,8 @@ mod tests {
 
     fn links(world: &mut World, units: &Units) -> Result<Vec<String>, Report> {
         let texts = world.texts.clone();
-        let text = |tree: &Tree, path: &TreePath| {
-            Ok(texts[&tree.get(path).and_then(Node::content).unwrap().digest].clone())
-        };
+        let text =
+            |tree: &Tree, path: &TreePath| Ok(texts[&tree.get(path).and_then(Node::content).unwrap().digest].clone());
         apply(&mut world.tree, units, "base", 0, &text)?;
         let nodes = world.tree.iter().filter_map(|(path, node)| match &node.kind {
             NodeKind::Symlink(target) => Some(format!("{path} -> {}", String::from_utf8_lossy(target))),
@@ -247,7 +250,10 @@ mod tests {
     #[test]
     fn enabling_makes_the_links_of_the_install_section() {
         let mut world = world(&[
-            ("a.service", "[Unit]\nWantedBy=no\n[Install]\nWantedBy=multi-user.target \\\n  b.target\nAlias=c.service\n"),
+            (
+                "a.service",
+                "[Unit]\nWantedBy=no\n[Install]\nWantedBy=multi-user.target \\\n  b.target\nAlias=c.service\n",
+            ),
             ("t@.service", "[Install]\nWantedBy=getty.target\nDefaultInstance=tty1\n"),
         ]);
         let units = Units { enable: written(&["a.service", "t@.service", "t@tty2.service"]), ..Units::default() };
