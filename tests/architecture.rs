@@ -11,10 +11,13 @@ use std::path::{Path, PathBuf};
 /// A room and the rooms that it may import. `digest` is everybody's.
 const ROOMS: &[(&str, &[&str])] = &[
     ("archive", &["deb", "solve", "store", "sys", "report", "spec", "lock"]),
-    ("cli", &[
-        "archive", "deb", "format", "image", "join", "lab", "layer", "lock", "plan", "report", "seed", "solve", "spec",
-        "store", "sys", "ticket", "tree",
-    ]),
+    (
+        "cli",
+        &[
+            "archive", "deb", "format", "image", "join", "lab", "layer", "lock", "plan", "report", "seed", "solve",
+            "spec", "store", "sys", "ticket", "tree",
+        ],
+    ),
     ("deb", &[]),
     ("digest", &[]),
     ("format", &["tree"]),
@@ -99,15 +102,7 @@ fn the_reader_of_imports_follows_every_spelling() {
     let module = ["room".to_owned(), "file".to_owned()];
     let found: Vec<(usize, String)> =
         imports(text, &module).into_iter().map(|import| (import.line, import.room)).collect();
-    let expected = [
-        (3, "alpha"),
-        (3, "beta"),
-        (3, "digest"),
-        (6, "delta"),
-        (6, "epsilon"),
-        (7, "zeta"),
-        (8, "eta"),
-    ];
+    let expected = [(3, "alpha"), (3, "beta"), (3, "digest"), (6, "delta"), (6, "epsilon"), (7, "zeta"), (8, "eta")];
     assert_eq!(found, expected.map(|(line, room)| (line, room.to_owned())));
 }
 
