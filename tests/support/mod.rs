@@ -1,0 +1,12 @@
+//! What the tests stand on. Nothing here asserts anything about the product by itself.
+
+pub mod command;
+pub mod container;
+pub mod gpt;
+pub mod images;
+pub mod machine;
+pub mod namespace;
+pub mod outputs;
+pub mod project;
+pub mod report;
+pub mod server;
