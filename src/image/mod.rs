@@ -12,6 +12,7 @@ pub mod kernel;
 pub mod lint;
 pub mod manifest;
 pub mod netboot;
+pub mod opened;
 pub mod press;
 pub mod root;
 pub mod tarball;
