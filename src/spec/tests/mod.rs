@@ -1,0 +1,4 @@
+//! Whole readings of small projects held in memory.
+
+mod good;
+mod project;
