@@ -21,6 +21,8 @@ mod names;
 mod options;
 mod overlay;
 mod profiles;
+mod reference;
+pub mod schema;
 pub mod secrets;
 mod section;
 mod shape;
@@ -32,6 +34,7 @@ mod wanted;
 
 pub use compose::read;
 pub use model::*;
+pub use reference::reference;
 pub use secrets::Secrets;
 pub use sources::Sources;
 

@@ -1,4 +1,5 @@
 //! Whole readings of small projects held in memory.
 
+mod documents;
 mod good;
-mod project;
+pub mod project;

@@ -68,7 +68,12 @@ impl Project {
 
     /// What it is read as.
     pub fn read(&self) -> Result<(Spec, Report), Report> {
-        read(&Sources::from_entries(self.0.clone()), IMAGE)
+        read(&self.sources(), IMAGE)
+    }
+
+    /// Its files.
+    pub fn sources(&self) -> Sources {
+        Sources::from_entries(self.0.clone())
     }
 
     /// Its spec; fails the test when there is none.
