@@ -8,6 +8,7 @@ pub mod fat;
 pub mod gpt;
 pub mod read_at;
 pub mod recipe;
+pub mod targz;
 pub mod uki;
 
 pub use read_at::{ReadAt, Window};
