@@ -4,11 +4,14 @@
 //! time, no file system and no thread count; everything that reaches its bytes is a parameter. Each file names
 //! the specification that it follows.
 
+pub mod cpio;
 pub mod fat;
 pub mod gpt;
+pub mod qcow2;
 pub mod read_at;
 pub mod recipe;
 pub mod squashfs;
+pub mod targz;
 pub mod uki;
 pub mod verity;
 

@@ -159,7 +159,8 @@ pub fn sections<R: ReadAt + ?Sized>(image: &R) -> Result<Vec<Section>, UkiError>
     Ok(Header::read(image)?.sections)
 }
 
-/// The content of the section `name`, of at most `limit` bytes.
+/// The content of the section `name`, of at most `limit` bytes. A `.linux` that asks for more memory than the file
+/// holds comes with the padding that the file has.
 ///
 /// # Errors
 /// When the file is no PE32+ file, has no such section, or a larger one.

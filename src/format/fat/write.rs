@@ -44,6 +44,7 @@ pub fn volume(size: u64, volume_id: u32, label: &str, root: &Directory, epoch: i
         recipe.push(Bytes::Literal(Arc::clone(&fat)), copy);
         recipe.push(Bytes::Zeros(u64::from(layout.fat_sectors) * SECTOR - fat.len() as u64), copy);
     }
+    debug_assert_eq!(recipe.length(), layout.data_start());
     recipe.push(Bytes::Recipe(data.recipe.into()), "FAT data region");
     recipe.push(Bytes::Zeros(size - recipe.length()), "FAT free space");
     Ok(recipe)
