@@ -1,7 +1,9 @@
 //! What the tests stand on. Nothing here asserts anything about the product by itself.
 
+pub mod archive;
 pub mod command;
 pub mod container;
+pub mod deb;
 pub mod gpt;
 pub mod images;
 pub mod machine;
@@ -10,3 +12,4 @@ pub mod outputs;
 pub mod project;
 pub mod report;
 pub mod server;
+pub mod signing;
