@@ -79,12 +79,27 @@ impl Archive {
 
     /// Puts bytes into the pool as if they were `package`: for damaged .debs that the index vouches for.
     pub fn add_bytes(&mut self, package: &Package, deb: &[u8]) -> &mut Self {
-        let name = package.value("Package").to_owned();
-        let path = format!("pool/main/{}/{name}/{}", &name[..1], package.file_name());
-        let file = self.root.join(&path);
-        fs::create_dir_all(file.parent().expect("a path under the root")).expect("a folder in the archive");
+        let file = self.pool_file(package);
         fs::write(&file, deb).expect("a file in the archive");
-        let mut stanza = package.stanza();
+        self.list(package, deb)
+    }
+
+    /// Puts a .deb that lies on the same file system into the pool, without a copy.
+    pub fn add_file(&mut self, package: &Package, deb: &Path) -> &mut Self {
+        let bytes = fs::read(deb).expect("the .deb is there");
+        fs::hard_link(deb, self.pool_file(package)).expect("a link in the archive");
+        self.list(package, &bytes)
+    }
+
+    /// Path of a package's .deb, its folder made.
+    fn pool_file(&self, package: &Package) -> PathBuf {
+        let file = self.root.join(pool_path(package));
+        fs::create_dir_all(file.parent().expect("a path under the root")).expect("a folder in the archive");
+        file
+    }
+
+    fn list(&mut self, package: &Package, deb: &[u8]) -> &mut Self {
+        let (path, mut stanza) = (pool_path(package), package.stanza());
         let _ = writeln!(stanza, "Filename: {path}\nSize: {}\nSHA256: {}", deb.len(), Digest::of(deb));
         self.packages.get_mut("main").expect("made with the archive").push((path, stanza));
         self
@@ -150,6 +165,11 @@ impl Archive {
     }
 }
 
+fn pool_path(package: &Package) -> String {
+    let name = package.value("Package");
+    format!("pool/main/{}/{name}/{}", &name[..1], package.file_name())
+}
+
 /// `Sun, 01 Jun 2025 00:00:00 UTC`, as Release files have it (RFC 7231's form with `UTC`).
 fn http_date(seconds: i64) -> String {
     const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
@@ -193,7 +213,7 @@ fn debians_own_tools_accept_what_is_made_here() {
             .control_file("conffiles", "/etc/one.conf\n")
             .compressed(compression);
         archive.add(&package);
-        let deb = archive.root().join(format!("pool/main/{}/{name}/{}", &name[..1], package.file_name()));
+        let deb = archive.root().join(pool_path(&package));
         let listed = run("dpkg-deb", ["--contents".as_ref(), deb.as_os_str()]).succeeds();
         assert!(listed.contains(&long) && listed.contains("link to ./etc/one.conf"), "{listed}");
         let control = run("dpkg-deb", ["--field".as_ref(), deb.as_os_str(), "Version".as_ref()]).succeeds();
