@@ -16,7 +16,7 @@ use crate::support::namespace::Namespace;
 use crate::support::report::Report;
 
 /// Longest wait for the kernel's first line, from power-on: firmware and boot loader, or the network loader.
-const KERNEL_WITHIN: Duration = Duration::from_secs(90);
+const KERNEL_WITHIN: Duration = Duration::from_secs(180);
 /// Longest wait for the finished report.
 const REPORT_WITHIN: Duration = Duration::from_secs(900);
 /// An emulated machine was once seen to stop before its kernel, cause unknown (about 1 start of 20). Such a start is
@@ -198,7 +198,8 @@ impl Running {
         loop {
             let console = self.console();
             let findings = fs::read(&self.findings).unwrap_or_default();
-            if booted.is_none() && !findings.is_empty() {
+            // The firmware speaks on this port too.
+            if booted.is_none() && findings.windows(9).any(|part| part == b"@@ state\n" || part == b"@@ state\r") {
                 booted = Some((self.since.elapsed(), self.processor_seconds()));
             }
             if let Some(mut report) = Report::parse(&String::from_utf8_lossy(&findings)) {
