@@ -1,7 +1,6 @@
 //! Pressing a role: every output asked for, and the manifest beside them.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use crate::digest::Digest;
 use crate::format::{Recipe, qcow2};
@@ -133,7 +132,7 @@ fn plan_outputs(
             let identity = Identity { role, version: request.version };
             let raw = disk::disk(root, parts, &uki, identity, request.epoch)?;
             if wants(Format::Qcow2) {
-                let image = qcow2::image(&Arc::new(raw.clone()))
+                let image = qcow2::image(&raw)
                     .map_err(|error| Diagnostic::error(Kind::Internal, error.to_string()))?;
                 planned.push((Format::Qcow2, format!("{role}.qcow2"), image));
             }

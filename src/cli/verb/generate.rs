@@ -6,9 +6,9 @@ use clap::CommandFactory as _;
 
 use crate::cli::Done;
 use crate::cli::args::{Arguments, GenerateVerb, SchemaOf};
-use crate::report::{Diagnostic, Kind, Report};
+use crate::report::{Diagnostic, Report};
 use crate::spec::{self, schema, sources::Sources};
-use crate::sys::files;
+use crate::sys::files::{self, Context as _};
 
 /// Writes what is asked for.
 ///
@@ -33,26 +33,16 @@ fn completions(shell: clap_complete::Shell) -> String {
 
 fn man(directory: &Path) -> Result<String, Report> {
     files::make_directory(directory).map_err(Diagnostic::from)?;
-    let mut written = String::new();
-    let mut command = Arguments::command();
-    command.build();
-    page(&command, "rolecast", directory, &mut written)?;
-    Ok(written)
-}
-
-/// The page of a command and those of its subcommands.
-fn page(command: &clap::Command, name: &str, directory: &Path, written: &mut String) -> Result<(), Report> {
-    let mut bytes = Vec::new();
-    clap_mangen::Man::new(command.clone().name(name.to_owned()))
-        .render(&mut bytes)
-        .map_err(|error| Diagnostic::error(Kind::Internal, error.to_string()))?;
-    let path = directory.join(format!("{name}.1"));
-    files::write_atomically(&path, &bytes).map_err(Diagnostic::from)?;
-    written.push_str(&format!("{}\n", path.display()));
-    for child in command.get_subcommands().filter(|child| child.get_name() != "help") {
-        page(child, &format!("{name}-{}", child.get_name()), directory, written)?;
+    clap_mangen::generate_to(Arguments::command(), directory).on("write", directory).map_err(Diagnostic::from)?;
+    let mut written = Vec::new();
+    for entry in std::fs::read_dir(directory).on("read", directory).map_err(Diagnostic::from)? {
+        let path = entry.on("read", directory).map_err(Diagnostic::from)?.path();
+        if path.extension().is_some_and(|extension| extension == "1") {
+            written.push(format!("{}\n", path.display()));
+        }
     }
-    Ok(())
+    written.sort();
+    Ok(written.concat())
 }
 
 #[cfg(test)]
