@@ -37,7 +37,7 @@ pub enum Qcow2Error {
 /// When the disk ends inside a sector, or is over 16 TiB.
 pub fn image(raw: &Recipe) -> Result<Recipe, Qcow2Error> {
     let size = raw.length();
-    if size % SECTOR != 0 {
+    if !size.is_multiple_of(SECTOR) {
         return Err(Qcow2Error::Sector(size));
     }
     if size > MOST_CLUSTERS * CLUSTER {
@@ -174,7 +174,7 @@ impl Layout {
     fn l1_table(&self) -> Vec<u8> {
         let mut table = vec![0; self.l1_entries as usize];
         for (entry, cluster) in self.l2.iter().zip(self.l1_start() + self.l1..) {
-            table[*entry as usize] = cluster * CLUSTER | COPIED;
+            table[*entry as usize] = COPIED | (cluster * CLUSTER);
         }
         table.into_iter().flat_map(u64::to_be_bytes).collect()
     }
@@ -185,7 +185,7 @@ impl Layout {
         for (disk, file) in clusters.zip(self.data_start()..) {
             // Every allocated cluster has a table.
             let table = self.l2.binary_search(&(disk / ENTRIES)).unwrap_or_default();
-            tables[table * ENTRIES as usize + (disk % ENTRIES) as usize] = file * CLUSTER | COPIED;
+            tables[table * ENTRIES as usize + (disk % ENTRIES) as usize] = COPIED | (file * CLUSTER);
         }
         tables.into_iter().flat_map(u64::to_be_bytes).collect()
     }

@@ -31,7 +31,7 @@ impl Layout {
     /// chosen with which the volume is still FAT32: firmware follows chains slowly.
     pub(super) fn of(size: u64) -> Option<Self> {
         let sectors = size / SECTOR;
-        if size % SECTOR != 0 || sectors > MOST_SECTORS {
+        if !size.is_multiple_of(SECTOR) || sectors > MOST_SECTORS {
             return None;
         }
         [8, 4, 2, 1].into_iter().find_map(|per_cluster| Self::with_clusters(sectors, per_cluster))

@@ -88,7 +88,7 @@ pub(super) fn entries(name: &str, short: &ShortName) -> u64 {
 /// The directory entries of a long name, as they precede the entry of its short name.
 pub(super) fn long_name(name: &str, short: &ShortName) -> Vec<[u8; ENTRY]> {
     let mut units: Vec<u16> = name.encode_utf16().collect();
-    if units.len() % UNITS != 0 {
+    if !units.len().is_multiple_of(UNITS) {
         units.push(0);
         units.resize(units.len().next_multiple_of(UNITS), 0xffff);
     }

@@ -136,8 +136,8 @@ impl Stamp {
         let (year, month, day) = civil(epoch.div_euclid(86_400));
         let second = epoch.rem_euclid(86_400);
         Self {
-            date: ((year - 1980) << 9 | month << 5 | day) as u16,
-            time: (second / 3600 << 11 | second / 60 % 60 << 5 | second % 60 / 2) as u16,
+            date: (((year - 1980) << 9) | (month << 5) | day) as u16,
+            time: (((second / 3600) << 11) | ((second / 60 % 60) << 5) | (second % 60 / 2)) as u16,
             hundredths: if second % 2 == 1 { 100 } else { 0 },
         }
     }

@@ -156,7 +156,7 @@ fn check(partition: &Partition<'_>) -> Result<(), GptError> {
         return Err(GptError::Name(name.chars().take(80).collect()));
     }
     // 128 partitions of 2^55 bytes still add up in 64 bits.
-    if size == 0 || size % SECTOR != 0 || size > 1 << 55 || content.length() > size {
+    if size == 0 || !size.is_multiple_of(SECTOR) || size > 1 << 55 || content.length() > size {
         return Err(GptError::Size { name: name.to_owned(), size, content: content.length() });
     }
     Ok(())

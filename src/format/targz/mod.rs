@@ -49,17 +49,6 @@ pub enum TarError {
     Io(#[from] io::Error),
 }
 
-/// One gzip member that the store holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
-    /// The member's bytes.
-    pub object: Digest,
-    /// Their number.
-    pub length: u64,
-    /// Whose nodes it holds, e.g. `package chrony 4.6.1-3`.
-    pub label: String,
-}
-
 /// Compresses `nodes` as one gzip member, at zlib's `level` (0 to 9), into `out`. `content` opens a file's content.
 ///
 /// Members may be joined in any order in which a directory comes before what is in it, and the first name of a
@@ -84,22 +73,24 @@ pub fn member<'a, R: Read, W: Write>(
     Ok(())
 }
 
-/// The gzip member that ends a tarball: two blocks of zeros.
-pub fn end() -> Vec<u8> {
-    let mut gzip = gzip(Vec::new(), 9);
-    // Writing to memory does not fail.
-    let written = gzip.write_all(&[0; 2 * BLOCK]).and_then(|()| gzip.finish());
-    written.unwrap_or_default()
+/// Writes the gzip member that ends a tarball, two blocks of zeros, at zlib's `level` into `out`.
+///
+/// # Errors
+/// When `out` cannot be written.
+pub fn end<W: Write>(level: u32, out: &mut W) -> Result<(), TarError> {
+    let mut gzip = gzip(out, level);
+    gzip.write_all(&[0; 2 * BLOCK])?;
+    gzip.finish()?;
+    Ok(())
 }
 
-/// The whole tarball: `members` in their order, and the end.
-pub fn assemble(members: &[Member]) -> Recipe {
+/// The whole tarball of stored members, each with its object, its length in bytes and whose nodes it holds (`package
+/// chrony 4.6.1-3`). The last one has to be the [`end`].
+pub fn assemble(members: &[(Digest, u64, String)]) -> Recipe {
     let mut recipe = Recipe::new();
-    for member in members {
-        let Member { object, length, ref label } = *member;
-        recipe.push(Bytes::Object { object, offset: 0, length }, label.as_str());
+    for (object, length, label) in members {
+        recipe.push(Bytes::Object { object: *object, offset: 0, length: *length }, label.as_str());
     }
-    recipe.literal(end(), "end of the tarball");
     recipe
 }
 

@@ -71,15 +71,17 @@ impl Sample {
     fn tarball(&self) -> Vec<u8> {
         let mut objects = Objects::default();
         let mut members = Vec::new();
-        for top in ["", "bin", "dev", "etc"] {
-            let chosen =
-                self.tree.iter().filter(|(path, _)| path.components().next().unwrap_or_default() == top.as_bytes());
-            let bytes = self.member(chosen);
-            let length = bytes.len() as u64;
-            let object = Digest::of(&bytes);
+        let mut keep = |bytes: Vec<u8>, label: &str| {
+            members.push((Digest::of(&bytes), bytes.len() as u64, label.to_owned()));
             objects.keep(bytes);
-            members.push(Member { object, length, label: format!("/{top}") });
+        };
+        for top in ["", "bin", "dev", "etc"] {
+            let under = |path: &TreePath| path.components().next().unwrap_or_default() == top.as_bytes();
+            keep(self.member(self.tree.iter().filter(|(path, _)| under(path))), top);
         }
+        let mut last = Vec::new();
+        end(6, &mut last).unwrap();
+        keep(last, "end");
         objects.pour(&assemble(&members))
     }
 
