@@ -166,7 +166,7 @@ impl<R: Read + Seek> Image<R> {
             at = at.saturating_add(u64::from(stored & !STORED_BLOCK));
         }
         match file.fragment {
-            Some((number, offset)) if file.size % block_size > 0 => {
+            Some((number, offset)) if !file.size.is_multiple_of(block_size) => {
                 let length = (file.size % block_size) as usize;
                 let bytes = self.fragment(number)?;
                 let end = (offset as usize).checked_add(length);

@@ -1,8 +1,10 @@
 //! The reader on broken and hostile images: it may refuse, it may not fall over.
 
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 
-use super::support::{SMALL, Sample, everything, text};
+use super::support::{SMALL, Sample, assert_shows, everything, path, text};
 use crate::format::squashfs::read::{ReadError, Summary, check};
 
 /// Contents that a check reads at most.
@@ -62,46 +64,71 @@ fn a_short_image_is_refused_at_every_length() {
     assert!(check(&image[..used], LIMIT).is_ok());
 }
 
-/// An image whose tables are stored as they are, so that single fields can be broken.
-fn open_tables() -> (Vec<u8>, usize, usize) {
-    let mut sample = Sample::new();
-    sample.directory("a").directory("a/b");
+/// An image of `sample` whose inodes and listings are stored as they are, so that single fields can be broken; and where
+/// the first inode and the first listing start. Both tables have to fit one metadata block.
+fn open_tables(sample: &Sample) -> (Vec<u8>, usize, usize) {
     let image = sample.image(&SMALL);
-    let field = |at: usize| u64::from_le_bytes(image[at..at + 8].try_into().unwrap()) as usize;
-    let (inodes, directories, fragments) = (field(64), field(72), field(80));
+    let field = |image: &[u8], at: usize| u64::from_le_bytes(image[at..at + 8].try_into().unwrap());
+    let (inodes, directories) = (field(&image, 64) as usize, field(&image, 72) as usize);
     let mut opened = image[..inodes].to_vec();
-    let mut moved = 0;
-    for (start, end) in [(inodes, directories), (directories, fragments)] {
+    let mut starts = Vec::new();
+    let mut end = inodes;
+    for start in [inodes, directories] {
+        assert_eq!(start, end, "one block a table");
         let header = u16::from_le_bytes([image[start], image[start + 1]]);
-        let packed = &image[start + 2..start + 2 + usize::from(header & 0x7fff)];
+        end = start + 2 + usize::from(header & 0x7fff);
+        let packed = &image[start + 2..end];
         let plain = if header & 0x8000 == 0 { zstd::bulk::decompress(packed, 8192).unwrap() } else { packed.to_vec() };
+        starts.push(opened.len() + 2);
         opened.extend_from_slice(&(plain.len() as u16 | 0x8000).to_le_bytes());
         opened.extend_from_slice(&plain);
-        moved += plain.len() + 2 - (end - start);
     }
-    opened.extend_from_slice(&image[fragments..]);
-    for at in [40, 48, 72, 80, 88] {
-        let value = field(at) + if at == 72 { opened_first(&opened, inodes) - (directories - inodes) } else { moved };
-        opened[at..at + 8].copy_from_slice(&(value as u64).to_le_bytes());
+    let moved = (opened.len() - end) as u64;
+    opened.extend_from_slice(&image[end..]);
+    let mut add = |at: usize, more: u64| {
+        let value = field(&opened, at);
+        if value != u64::MAX {
+            opened[at..at + 8].copy_from_slice(&(value + more).to_le_bytes());
+        }
+        value + more
+    };
+    add(72, (starts[1] - 2 - directories) as u64);
+    add(40, moved);
+    // The lists of the fragment, export and id tables hold one absolute place each; the head of the attributes' holds
+    // one, and so does its list, 16 bytes on.
+    for superblock_field in [80, 88, 48] {
+        let list = add(superblock_field, moved) as usize;
+        add(list, moved);
     }
-    // The lists in the export and id tables hold absolute places.
-    for list in [88, 48].map(|at| u64::from_le_bytes(opened[at..at + 8].try_into().unwrap()) as usize) {
-        let place = u64::from_le_bytes(opened[list..list + 8].try_into().unwrap()) + moved as u64;
-        opened[list..list + 8].copy_from_slice(&place.to_le_bytes());
+    if field(&image, 56) != u64::MAX {
+        let head = add(56, moved) as usize;
+        add(head, moved);
+        add(head + 16, moved);
     }
-    let directories = inodes + opened_first(&opened, inodes);
-    (opened, inodes + 2, directories + 2)
+    (opened, starts[0], starts[1])
 }
 
-/// Length of the metadata block at `at`, header included.
-fn opened_first(image: &[u8], at: usize) -> usize {
-    usize::from(u16::from_le_bytes([image[at], image[at + 1]]) & 0x7fff) + 2
+/// Everything that fits one block a table.
+fn open_everything() -> Vec<u8> {
+    let mut sample = everything(&SMALL);
+    sample.tree.remove(&path("link2"));
+    open_tables(&sample).0
+}
+
+#[test]
+fn opened_tables_read_like_closed_ones() {
+    let mut sample = everything(&SMALL);
+    sample.tree.remove(&path("link2"));
+    assert_shows(&open_everything(), &sample);
 }
 
 #[test]
 fn a_directory_inside_itself_is_refused() {
-    let (image, inodes, directories) = open_tables();
-    assert_eq!(check(&image, LIMIT).unwrap().names, 3);
+    let mut sample = Sample::new();
+    // A file, for a fragment table.
+    sample.directory("a").directory("a/b").file("c", b"c");
+    let (image, inodes, directories) = open_tables(&sample);
+    assert_eq!(check(&image, LIMIT).unwrap().names, 4);
     // The listings in order: `a/b` is empty, `a` has the entry `b`, the root has `a`. Entry `b` starts after a
     // 12-byte header and begins with the offset of its inode; the inode of `a` is the second of 32 bytes.
     let mut looped = image.clone();
@@ -124,16 +151,20 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
     #[test]
     fn changed_bytes_never_make_the_reader_fall_over(
-        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..20),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        head in prop::option::weighted(0.1, (0_usize..96, any::<u8>())),
         tables in any::<bool>(),
     ) {
-        static IMAGE: std::sync::LazyLock<Vec<u8>> = std::sync::LazyLock::new(|| everything(&SMALL).image(&SMALL));
-        let mut image = if tables { open_tables().0 } else { IMAGE.clone() };
-        // Half of them in the tables, where the structure is.
+        static CLOSED: LazyLock<Vec<u8>> = LazyLock::new(|| everything(&SMALL).image(&SMALL));
+        static OPENED: LazyLock<Vec<u8>> = LazyLock::new(open_everything);
+        let mut image = if tables { OPENED.clone() } else { CLOSED.clone() };
         let start = u64::from_le_bytes(image[64..72].try_into().unwrap()) as usize;
-        for (number, (at, value)) in changes.iter().enumerate() {
-            let at = if number % 4 == 0 { at.index(96) } else { start + at.index(image.len() - start) };
+        for (at, value) in &changes {
+            let at = start + at.index(image.len() - start);
             image[at] = *value;
+        }
+        if let Some((at, value)) = head {
+            image[at] = value;
         }
         let _ = check(&image, LIMIT);
     }

@@ -218,7 +218,9 @@ fn a_broken_index_is_refused() {
     let files = contents(&[b"small".to_vec(), text(9000, 1)]);
     let whole = super::support::segment(&files, &SMALL, "whole").0;
     let (small, large) = (Digest::of(b"small"), Digest::of(&text(9000, 1)));
-    let breaks: [(&str, fn(&mut SegmentIndex, Digest, Digest)); 6] = [
+    /// Breaks an index; the digests are those of the small and the large file.
+    type Break = fn(&mut SegmentIndex, Digest, Digest);
+    let breaks: [(&str, Break); 6] = [
         ("another block size", |index, _, _| index.block_size = 8192),
         ("multiple of 4096", |index, _, _| index.length += 1),
         ("fragment block lies outside", |index, _, _| index.fragments[0].0 = u64::MAX),
