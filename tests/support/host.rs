@@ -283,19 +283,30 @@ fn names(relation: &str) -> impl Iterator<Item = &str> {
     relation.split(',').map(move |part| &part.trim()[..bare(part)])
 }
 
+/// What a bootstrap does: the accounts first, then whatever has awk, then everything.
+const BOOTSTRAP: &str = "
+export DEBIAN_FRONTEND=noninteractive PATH=/usr/sbin:/usr/bin:/sbin:/bin
+dpkg='dpkg --force-unsafe-io'
+touch /var/lib/dpkg/status
+$dpkg --force-depends --install /debs/base-passwd_*.deb /debs/base-files_*.deb /debs/mawk_*.deb &&
+$dpkg --force-depends --unpack /debs/*.deb && $dpkg --configure --pending && dpkg --audit
+";
+
 #[test]
-fn the_packed_world_can_be_configured_by_dpkg_itself() {
-    let world = World::new();
+fn dpkg_itself_can_configure_the_packed_world() {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder under target");
     let root = folder.path().join("root");
-    fs::create_dir_all(root.join("var/lib/dpkg")).expect("a folder under target");
-    let mut found = 0;
+    for path in ["var/lib/dpkg", "debs", "dev"] {
+        fs::create_dir_all(root.join(path)).expect("a folder under target");
+    }
+    let null = root.join("dev/null");
+    run("mknod", ["-m", "666", &null.to_string_lossy(), "c", "1", "3"]).succeeds();
     for (package, deb) in packed() {
         run("dpkg-deb", ["--extract".as_ref(), deb.as_os_str(), root.as_os_str()]).succeeds();
-        found += usize::from(package.value("Essential") == "yes");
+        fs::hard_link(deb, root.join("debs").join(package.file_name())).expect("on one file system");
     }
-    assert!(found > 15, "only {found} essential packages");
-    let release = run("chroot", [root.as_os_str(), "dpkg".as_ref(), "--print-architecture".as_ref()]).succeeds();
-    assert_eq!(release, "amd64\n");
-    assert!(world.debian.in_release().exists());
+    run("chroot", [root.as_os_str(), "/bin/sh".as_ref(), "-c".as_ref(), BOOTSTRAP.as_ref()]).succeeds();
+    let states = ["dpkg-query", "--show", "--showformat=${db:Status-Abbrev}\n"].map(AsRef::as_ref);
+    let states = run("chroot", std::iter::once(root.as_os_str()).chain(states)).succeeds();
+    assert_eq!(states.lines().filter(|state| state.trim() == "ii").count(), packed().len(), "{states}");
 }
