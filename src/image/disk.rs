@@ -65,7 +65,13 @@ fn refuse(part: &str, error: &dyn std::error::Error) -> Report {
 ///
 /// # Errors
 /// When a part does not fit its place.
-pub fn disk(root: &Root, parts: &BootParts, uki: &Recipe, identity: Identity<'_>, epoch: i64) -> Result<Recipe, Report> {
+pub fn disk(
+    root: &Root,
+    parts: &BootParts,
+    uki: &Recipe,
+    identity: Identity<'_>,
+    epoch: i64,
+) -> Result<Recipe, Report> {
     let esp = esp(parts, uki, identity, root, epoch)?;
     let hash = root.root_hash;
     if root.hash_area.length() > HASH_SLOT {
@@ -85,7 +91,8 @@ pub fn disk(root: &Root, parts: &BootParts, uki: &Recipe, identity: Identity<'_>
         hash_partition(root, hash_guid, HASH_SLOT),
         data_partition(root, data_guid),
     ];
-    let disk = gpt::disk(Guid::from_digest(&hash, "disk"), &partitions).map_err(|error| refuse("disk image", &error))?;
+    let disk =
+        gpt::disk(Guid::from_digest(&hash, "disk"), &partitions).map_err(|error| refuse("disk image", &error))?;
     Ok(disk.recipe)
 }
 

@@ -3,8 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::plan::Late;
-use crate::spec::Format;
+use crate::plan::{Format, Late};
 
 /// The manifest of one role.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

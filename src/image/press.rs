@@ -4,9 +4,8 @@ use std::path::Path;
 
 use crate::digest::Digest;
 use crate::format::{Recipe, qcow2};
-use crate::plan::Late;
+use crate::plan::{Format, Late};
 use crate::report::{Diagnostic, Kind, Progress, Report, Unit};
-use crate::spec::Format;
 use crate::store::{Store, StoreError};
 use crate::sys::files;
 use crate::tree::{Content, Kind as NodeKind, Tree};
@@ -68,7 +67,12 @@ type Planned = (Format, String, Recipe);
 /// # Errors
 /// When a lint finds something, a part is missing, or the directory cannot be written. Files that were whole before
 /// stay whole.
-pub fn press(request: &Request<'_>, directory: &Path, store: &Store, progress: &dyn Progress) -> Result<Manifest, Report> {
+pub fn press(
+    request: &Request<'_>,
+    directory: &Path,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<Manifest, Report> {
     let for_maas = request.formats.contains(&Format::Tar);
     lint::check(request.role, request.tree, store, for_maas)?;
     let sealed = match request.initrd {
@@ -132,8 +136,7 @@ fn plan_outputs(
             let identity = Identity { role, version: request.version };
             let raw = disk::disk(root, parts, &uki, identity, request.epoch)?;
             if wants(Format::Qcow2) {
-                let image = qcow2::image(&raw)
-                    .map_err(|error| Diagnostic::error(Kind::Internal, error.to_string()))?;
+                let image = qcow2::image(&raw).map_err(|error| Diagnostic::error(Kind::Internal, error.to_string()))?;
                 planned.push((Format::Qcow2, format!("{role}.qcow2"), image));
             }
             if wants(Format::Disk) {

@@ -6,8 +6,8 @@
 use rayon::prelude::*;
 
 use crate::digest::{Digest, Hasher, Key};
-use crate::format::targz::{self, Member};
 use crate::format::Recipe;
+use crate::format::targz::{self, Member};
 use crate::report::{Diagnostic, Kind, Progress, Report, Unit};
 use crate::store::{Store, StoreError};
 use crate::tree::{Kind as NodeKind, Node, Tree, TreePath};
@@ -57,8 +57,7 @@ fn is_second_name(path: &TreePath, node: &Node) -> bool {
 }
 
 fn member(tree: &Tree, group: &Group, store: &Store) -> Result<Member, Report> {
-    let nodes: Vec<(&TreePath, &Node)> =
-        group.paths.iter().filter_map(|path| Some((path, tree.get(path)?))).collect();
+    let nodes: Vec<(&TreePath, &Node)> = group.paths.iter().filter_map(|path| Some((path, tree.get(path)?))).collect();
     let key = Key::new("tar.member", MEMBER_VERSION).input("level", LEVEL).input("nodes", nodes_digest(&nodes));
     let label = group.label.clone();
     if let Some((object, length)) = store.result::<(Digest, u64)>(&key).map_err(storage)? {

@@ -61,9 +61,7 @@ impl Facts {
     /// # Errors
     /// When the machine does not run an image of rolecast.
     pub fn observe() -> Result<Self, Diagnostic> {
-        let text = |path: &str| {
-            files::read(Path::new(path)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-        };
+        let text = |path: &str| files::read(Path::new(path)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let table = text(TABLE).map_err(|error| {
             Diagnostic::error(Kind::World, "this machine does not run an image of rolecast").note(error.to_string())
         })?;

@@ -5,8 +5,8 @@
 
 use crate::digest::{Digest, Hasher, Key};
 use crate::plan::Plan;
+use crate::plan::{Body, OverlayFile};
 use crate::report::{Diagnostic, Kind, Progress, Report};
-use crate::spec::{Body, OverlayFile};
 use crate::tree::{Content, TreePath};
 
 use super::configure::{Laid, Workshop};
@@ -66,9 +66,8 @@ pub fn make(
             }
         }
     }
-    let mut command: Vec<String> = ["dracut", "--force", "--no-hostonly", "--no-hostonly-cmdline", "--reproducible"]
-        .map(str::to_owned)
-        .to_vec();
+    let mut command: Vec<String> =
+        ["dracut", "--force", "--no-hostonly", "--no-hostonly-cmdline", "--reproducible"].map(str::to_owned).to_vec();
     let options = [
         ("--kver", release.as_str()),
         ("--modules", MODULES),

@@ -5,9 +5,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::plan::{PlannedBody, PlannedFile};
+use crate::plan::{Permission, PlannedBody, PlannedFile, Written};
 use crate::report::{Diagnostic, Kind, Report};
-use crate::spec::{Permission, Written};
 use crate::tree::{Content, Kind as NodeKind, Meta, Node, Origin, Tree, TreePath};
 
 /// The numbers of names, from a tree's `passwd(5)` and `group(5)`.

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::digest::Digest;
+use crate::plan::Permission;
 use crate::plan::{PlannedBody, RolePlan};
 use crate::report::{Diagnostic, Kind, Report};
-use crate::spec::Permission;
 use crate::store::{Store, StoreError};
 use crate::tree::{Content, Kind as NodeKind, Meta, Node, Origin, Tree, TreePath};
 
@@ -56,15 +56,10 @@ pub fn assemble(plan: &RolePlan, laid: &Laid, image: Image<'_>, store: &Store) -
     }
     let mut tree = (*laid.tree).clone();
     overlay::remove(&mut tree, &plan.remove)?;
-    let keep = |bytes: &[u8]| {
-        Ok(Content::whole(store.put(bytes).map_err(storage)?, bytes.len() as u64))
-    };
+    let keep = |bytes: &[u8]| Ok(Content::whole(store.put(bytes).map_err(storage)?, bytes.len() as u64));
     overlay::lay(&mut tree, &plan.files, image.epoch, keep)?;
     add(&mut tree, AGENT, 0o755, keep(image.agent)?, "the agent", image.epoch)?;
-    let accounts = Accounts::parse(
-        &text(&tree, &path("etc/passwd"), store)?,
-        &text(&tree, &path("etc/group"), store)?,
-    );
+    let accounts = Accounts::parse(&text(&tree, &path("etc/passwd"), store)?, &text(&tree, &path("etc/group"), store)?);
     permit(&mut tree, plan, &accounts, image)?;
     for (units, layer) in plan.units.iter().zip(image.layers) {
         units::apply(&mut tree, units, layer, image.epoch, &|tree, path| text(tree, path, store))?;
@@ -135,7 +130,8 @@ fn tables(tree: &mut Tree, plan: &RolePlan, image: Image<'_>, store: &Store) -> 
     let os_release = path("usr/lib/os-release");
     let shipped = text(tree, &os_release, store)?;
     if !shipped.is_empty() {
-        let mut release: String = shipped.lines().filter(|line| !line.starts_with("IMAGE_")).collect::<Vec<_>>().join("\n");
+        let mut release: String =
+            shipped.lines().filter(|line| !line.starts_with("IMAGE_")).collect::<Vec<_>>().join("\n");
         release.push_str(&format!("\nIMAGE_ID={}\nIMAGE_VERSION={}\n", plan.name, image.version));
         let content = Content::whole(store.put(release.as_bytes()).map_err(storage)?, release.len() as u64);
         add(tree, "usr/lib/os-release", 0o644, content, "the image's name in os-release", image.epoch)?;

@@ -6,8 +6,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::plan::{Units, Written};
 use crate::report::{Diagnostic, Kind, Report};
-use crate::spec::{Units, Written};
 use crate::tree::{Kind as NodeKind, Meta, Node, Origin, Tree, TreePath};
 
 use super::overlay::place;

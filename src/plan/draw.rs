@@ -18,13 +18,7 @@ const ROOT_VERSION: u32 = 1;
 ///
 /// # Errors
 /// When a role or format is not in the image file, or the lock lacks a layer (it then answers another Spec).
-pub fn draw(
-    spec: &Spec,
-    lock: &Lock,
-    agent: Digest,
-    roles: &[String],
-    formats: &[Format],
-) -> Result<Plan, Report> {
+pub fn draw(spec: &Spec, lock: &Lock, agent: Digest, roles: &[String], formats: &[Format]) -> Result<Plan, Report> {
     let mut steps: Vec<LayerStep> = Vec::new();
     for layer in &spec.layers {
         steps.push(step(spec, layer, layer.parent, locked(lock, &layer.name)?, &steps));

@@ -9,8 +9,6 @@ pub mod model;
 pub use draw::draw;
 pub use model::*;
 
-use crate::spec::Format;
-
 /// A format's name, as written in an image file.
 pub fn format_name(format: &Format) -> String {
     match format {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Key;
 use crate::lock::LockedPackage;
-use crate::spec::{Before, Format, Permission, State, Units, Written};
+pub use crate::spec::{Before, Body, Format, OverlayFile, Permission, State, Units, Written};
 
 /// The time of everything that a build makes itself, in seconds since the Epoch: 2026-01-01T00:00:00Z. Programs are
 /// told it as `SOURCE_DATE_EPOCH`, and no file of a root is newer. Changing it is a format break: it is constant so

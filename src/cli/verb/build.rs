@@ -242,13 +242,8 @@ impl Build<'_> {
             return Ok(Built { directory, manifest, reused: true });
         }
         let layers: Vec<String> = role.layers.iter().map(|layer| plan.layers[*layer].name.clone()).collect();
-        let names = Image {
-            name: &spec.name,
-            version: &spec.version,
-            layers: &layers,
-            agent: &self.agent,
-            epoch: plan::EPOCH,
-        };
+        let names =
+            Image { name: &spec.name, version: &spec.version, layers: &layers, agent: &self.agent, epoch: plan::EPOCH };
         let root = root::assemble(role, top, names, &self.world.store)?;
         if root.reused {
             self.progress.reused(&format!("root of {}", role.name));

@@ -39,7 +39,8 @@ pub fn run(arguments: &CheckArguments, _: &Settings) -> Result<Done, Report> {
     }
     match &spec.cluster {
         Some(cluster) => {
-            let _ = writeln!(text, "  cluster {}: {} nodes, address {}", cluster.name, cluster.nodes.len(), cluster.vip);
+            let _ =
+                writeln!(text, "  cluster {}: {} nodes, address {}", cluster.name, cluster.nodes.len(), cluster.vip);
         }
         None => text.push_str("  no cluster described: the images are generic\n"),
     }

@@ -58,14 +58,21 @@ fn inspect_image(arguments: &InspectArguments, manifest: Option<Manifest>) -> Re
         },
     };
     if let Some(manifest) = &manifest {
-        let _ = writeln!(text, "{} {} of {} ({})", manifest.role, manifest.version, manifest.image, manifest.distribution);
+        let _ =
+            writeln!(text, "{} {} of {} ({})", manifest.role, manifest.version, manifest.image, manifest.distribution);
         if let Some(root) = &manifest.root {
             let _ = writeln!(text, "  root hash     {}", root.hash);
             let _ = writeln!(text, "  kernel        {}", root.kernel);
             let _ = writeln!(text, "  command line  {}", root.command_line);
         }
         let tree = &manifest.tree;
-        let _ = writeln!(text, "  holds         {} packages, {} files of {}", manifest.packages.len(), tree.files, size(tree.bytes));
+        let _ = writeln!(
+            text,
+            "  holds         {} packages, {} files of {}",
+            manifest.packages.len(),
+            tree.files,
+            size(tree.bytes)
+        );
         let _ = writeln!(text, "  for a seed    {} files", manifest.late.len());
         for output in &manifest.outputs {
             let _ = writeln!(text, "  {:<28} {:>10}  sha256 {}", output.file, size(output.size), output.sha256);

@@ -7,5 +7,5 @@ pub mod inspect;
 pub mod lock;
 pub mod plan;
 mod project;
-mod world;
 pub mod store;
+mod world;

@@ -16,12 +16,8 @@ pub fn stats(settings: &Settings) -> Result<Done, Report> {
     let store = Store::open(&settings.store).map_err(Diagnostic::from)?;
     let stats = store.stats().map_err(Diagnostic::from)?;
     let place = store.root().display();
-    let text = format!(
-        "{place}: {} objects of {}, {} results\n",
-        stats.objects,
-        size(stats.object_bytes),
-        stats.results
-    );
+    let text =
+        format!("{place}: {} objects of {}, {} results\n", stats.objects, size(stats.object_bytes), stats.results);
     let json = serde_json::json!({
         "store": place.to_string(), "objects": stats.objects, "bytes": stats.object_bytes, "results": stats.results,
     });

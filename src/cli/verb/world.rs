@@ -34,7 +34,11 @@ impl World {
         Ok(Self {
             store,
             client: Client::new(Patience::default()),
-            mirrors: Mirrors::new(settings::mirrors(arguments)?, Box::new(settings::variable), PathBuf::from("/etc/apt")),
+            mirrors: Mirrors::new(
+                settings::mirrors(arguments)?,
+                Box::new(settings::variable),
+                PathBuf::from("/etc/apt"),
+            ),
             now,
             offline: arguments.offline,
         })
