@@ -78,11 +78,8 @@ pub fn instance_name(package: &Package) -> String {
 /// Reads the file `diversions`: three lines each.
 pub fn parse_diversions(text: &str) -> Vec<Diversion> {
     let lines: Vec<&str> = text.lines().collect();
-    let diversion = |three: &[&str]| Diversion {
-        from: three[0].to_owned(),
-        to: three[1].to_owned(),
-        package: three[2].to_owned(),
-    };
+    let diversion =
+        |three: &[&str]| Diversion { from: three[0].to_owned(), to: three[1].to_owned(), package: three[2].to_owned() };
     lines.chunks_exact(3).map(diversion).collect()
 }
 
@@ -181,7 +178,9 @@ pub fn pending_triggers<'a>(
         if !trigger.starts_with('/') || !waiting(instance) || seen.contains(trigger) {
             continue;
         }
-        let under = |path: &str| path.strip_prefix(trigger.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let under = |path: &str| {
+            path.strip_prefix(trigger.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
         if paths.clone().any(under) {
             let _ = writeln!(text, "{trigger} -");
             seen.insert(trigger);

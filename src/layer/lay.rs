@@ -199,7 +199,8 @@ impl Work<'_> {
                 continue;
             }
             if let Kind::File(file) = &mut node.kind {
-                file.group = file.group.take().map(|group| groups.entry(group).or_insert_with(|| place.clone()).clone());
+                file.group =
+                    file.group.take().map(|group| groups.entry(group).or_insert_with(|| place.clone()).clone());
             }
             if !node.kind.is_directory() {
                 self.owners.insert(place.clone(), Owner::New(index));
@@ -232,8 +233,12 @@ impl Work<'_> {
         }
         let Some(owner) = self.owners.get(place).copied() else { return true };
         let (other, other_name) = match owner {
-            Owner::Existing(other) => (&self.existing.installed[other].package, self.existing.installed[other].instance.clone()),
-            Owner::New(other) => (&self.packages[other].package, database::instance_name(&self.packages[other].package)),
+            Owner::Existing(other) => {
+                (&self.existing.installed[other].package, self.existing.installed[other].instance.clone())
+            }
+            Owner::New(other) => {
+                (&self.packages[other].package, database::instance_name(&self.packages[other].package))
+            }
         };
         let package = &self.packages[index].package;
         let replaces = |one: &crate::deb::package::Package, other: &crate::deb::package::Package| {
@@ -311,11 +316,11 @@ fn write_database(
         }
     }
     for (index, installed) in existing.installed.iter().enumerate() {
-        let lost = |file: &&String| {
-            TreePath::parse(file.as_str()).is_ok_and(|path| elided.contains(&((false, index), path)))
-        };
+        let lost =
+            |file: &&String| TreePath::parse(file.as_str()).is_ok_and(|path| elided.contains(&((false, index), path)));
         if installed.files.iter().any(|file| lost(&file)) {
-            let kept: String = installed.files.iter().filter(|file| !lost(file)).map(|file| format!("{file}\n")).collect();
+            let kept: String =
+                installed.files.iter().filter(|file| !lost(file)).map(|file| format!("{file}\n")).collect();
             writer.file(&format!("info/{}.list", installed.instance), kept.as_bytes(), &built)?;
         }
     }
@@ -339,7 +344,8 @@ fn write_triggers(
         writer.file(&format!("triggers/{name}"), text.as_bytes(), built)?;
     }
     let shipped = packages.iter().flat_map(|unpacked| unpacked.tree.iter());
-    let paths: Vec<String> = shipped.filter(|(_, node)| !node.kind.is_directory()).map(|(path, _)| format!("/{path}")).collect();
+    let paths: Vec<String> =
+        shipped.filter(|(_, node)| !node.kind.is_directory()).map(|(path, _)| format!("/{path}")).collect();
     let configured: BTreeSet<&str> = existing.installed.iter().map(|installed| installed.instance.as_str()).collect();
     let waiting = |instance: &str| configured.contains(instance);
     let pending = database::pending_triggers(&all, waiting, paths.iter().map(String::as_str));
@@ -378,7 +384,8 @@ impl Writer<'_> {
     }
 
     fn insert(&mut self, place: TreePath, node: Node) -> Result<(), Report> {
-        let refuse = |error: crate::tree::TreeError| Diagnostic::error(Problem::World, format!("dpkg's database: {error}"));
+        let refuse =
+            |error: crate::tree::TreeError| Diagnostic::error(Problem::World, format!("dpkg's database: {error}"));
         Ok(self.tree.insert(place, node).map_err(refuse)?)
     }
 }

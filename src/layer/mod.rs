@@ -3,6 +3,19 @@
 //! Owns the laying of .debs with dpkg's database, running maintainer scripts in the sandbox, laying overlays and units, and
 //! the one place where times, owners, caches and logs are normalised. Knows no output format.
 
+pub mod accounts;
+mod capture;
+mod checkout;
+pub mod configure;
 pub mod database;
+mod inside;
 pub mod lay;
+mod place;
+mod scripts;
+pub mod settle;
+#[cfg(test)]
+mod tests;
 pub mod unpack;
+
+pub use configure::{Job, Laid, Listener, Progress, Workshop};
+pub use inside::helper_main;

@@ -212,9 +212,8 @@ fn decompress(store: &Store, locked: &LockedPackage) -> Result<Kept, UnpackError
         payload.write_all(&file.bytes).map_err(|error| store_error(store, error))?;
         control.insert(name.clone(), KeptMember { mode: file.mode, offset, size, digest: Digest::of(&file.bytes) });
     }
-    let text = |name: &str| {
-        files.0.get(name).map_or(String::new(), |file| String::from_utf8_lossy(&file.bytes).into_owned())
-    };
+    let text =
+        |name: &str| files.0.get(name).map_or(String::new(), |file| String::from_utf8_lossy(&file.bytes).into_owned());
     let mut conffiles = read_conffiles(&text("conffiles"))?;
 
     let bound = data_bound(package.installed_size, MOST_BYTES);
