@@ -6,8 +6,7 @@
 use rayon::prelude::*;
 
 use crate::digest::{Digest, Hasher, Key};
-use crate::format::Recipe;
-use crate::format::targz::{self, Member};
+use crate::format::{Recipe, targz};
 use crate::report::{Diagnostic, Kind, Progress, Report, Unit};
 use crate::store::{Store, StoreError};
 use crate::tree::{Kind as NodeKind, Node, Tree, TreePath};
@@ -27,7 +26,7 @@ const LEVEL: u32 = 1;
 pub fn press(tree: &Tree, layers: &[String], store: &Store, progress: &dyn Progress) -> Result<Recipe, Report> {
     let groups = members(tree, layers);
     let task = progress.begin("tarball", groups.len() as u64, Unit::Things);
-    let made: Result<Vec<Member>, Report> = groups
+    let made: Result<Vec<(Digest, u64, String)>, Report> = groups
         .par_iter()
         .map(|group| {
             let made = member(tree, group, store);
@@ -35,7 +34,11 @@ pub fn press(tree: &Tree, layers: &[String], store: &Store, progress: &dyn Progr
             made
         })
         .collect();
-    Ok(targz::assemble(&made?))
+    let mut made = made?;
+    let mut end = Vec::new();
+    targz::end(LEVEL, &mut end).map_err(failed)?;
+    made.push((store.put(&end).map_err(storage)?, end.len() as u64, "end of archive".to_owned()));
+    Ok(targz::assemble(&made))
 }
 
 /// Directories come first, so that each is there with its owner and mode before anything is put in it; second names
@@ -56,19 +59,20 @@ fn is_second_name(path: &TreePath, node: &Node) -> bool {
     matches!(&node.kind, NodeKind::File(file) if file.group.as_ref().is_some_and(|first| first != path))
 }
 
-fn member(tree: &Tree, group: &Group, store: &Store) -> Result<Member, Report> {
-    let nodes: Vec<(&TreePath, &Node)> = group.paths.iter().filter_map(|path| Some((path, tree.get(path)?))).collect();
+fn member(tree: &Tree, group: &Group, store: &Store) -> Result<(Digest, u64, String), Report> {
+    let nodes: Vec<(&TreePath, &Node)> =
+        group.paths.iter().filter_map(|path| Some((path, tree.get(path)?))).collect();
     let key = Key::new("tar.member", MEMBER_VERSION).input("level", LEVEL).input("nodes", nodes_digest(&nodes));
-    let label = group.label.clone();
-    if let Some((object, length)) = store.result::<(Digest, u64)>(&key).map_err(storage)? {
-        return Ok(Member { object, length, label });
+    if let Some((object, size)) = store.result::<(Digest, u64)>(&key).map_err(storage)? {
+        return Ok((object, size, group.label.clone()));
     }
     let mut writer = store.writer().map_err(storage)?;
+    let entries = nodes.iter().map(|(path, node)| (*path, *node));
     let open = |content: &crate::tree::Content| store.reader(content).map_err(std::io::Error::other);
-    targz::member(nodes.iter().copied(), open, LEVEL, &mut writer).map_err(failed)?;
-    let (object, length) = writer.finish().map_err(storage)?;
-    store.record(&key, vec![object], &(object, length)).map_err(storage)?;
-    Ok(Member { object, length, label })
+    targz::member(entries, open, LEVEL, &mut writer).map_err(failed)?;
+    let (object, size) = writer.finish().map_err(storage)?;
+    store.record(&key, vec![object], &(object, size)).map_err(storage)?;
+    Ok((object, size, group.label.clone()))
 }
 
 /// A digest of everything that a member says of its nodes.

@@ -3,16 +3,19 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::CString;
 use std::fs;
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::Timespec;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, Timespec, openat};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::thread::CapabilitySet;
+
+use crate::sys::files::{Context as _, FileError};
 
 use super::spawn;
 
@@ -140,6 +143,13 @@ impl Room {
     /// When a mount is refused.
     pub fn open(root: &Path) -> Result<Self, RunError> {
         let room = Self { root: root.to_owned() };
+        for name in ["proc", "tmp", "run", "dev"] {
+            // A link there would lead out of the root.
+            let is_directory = fs::symlink_metadata(root.join(name)).is_ok_and(|metadata| metadata.is_dir());
+            if !is_directory {
+                return Err(refused(name, io::ErrorKind::NotADirectory.into()));
+            }
+        }
         let safe = MountFlags::NOSUID | MountFlags::NODEV;
         room.mount_fresh("proc", "proc", safe | MountFlags::NOEXEC, c"")?;
         room.mount_fresh("tmpfs", "tmp", safe, c"mode=1777")?;
@@ -164,6 +174,44 @@ impl Room {
         &self.root
     }
 
+    /// Opens a file of the root. Every link on the way is followed as a program inside would follow it, never out.
+    ///
+    /// # Errors
+    /// As open(2).
+    pub fn open_file(&self, path: &str, flags: OFlags, mode: u16) -> Result<fs::File, FileError> {
+        let place = self.root.join(path);
+        let open = || {
+            let root = openat(CWD, &self.root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+            let mode = Mode::from_raw_mode(u32::from(mode));
+            rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, mode, ResolveFlags::IN_ROOT)
+        };
+        Ok(open().on("open", &place)?.into())
+    }
+
+    /// The bytes of a file of the root; none where there is none.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>, FileError> {
+        let mut file = match self.open_file(path, OFlags::RDONLY, 0) {
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).on("read", &self.root.join(path))?;
+        Ok(Some(bytes))
+    }
+
+    /// Writes a file of the root; a new one gets `mode`, an old one keeps its owner and mode. The directory is there.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, path: &str, mode: u16, bytes: &[u8]) -> Result<(), FileError> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC;
+        let mut file = self.open_file(path, flags, mode)?;
+        file.write_all(bytes).on("write", &self.root.join(path))
+    }
+
     fn mount_fresh(&self, kind: &str, path: &str, flags: MountFlags, options: &std::ffi::CStr) -> Result<(), RunError> {
         mount(kind, self.root.join(path), kind, flags, options).map_err(|error| refused(path, error.into()))
     }
@@ -185,6 +233,18 @@ impl Room {
         }
         fs::create_dir(dev.join("shm")).map_err(|error| refused("dev/shm", error))?;
         self.mount_fresh("tmpfs", "dev/shm", MountFlags::NOSUID | MountFlags::NODEV, c"mode=1777")
+    }
+
+    /// Lets the file `with` stand at `path` while the room is open; both lie in the root.
+    ///
+    /// # Errors
+    /// When the mount is refused.
+    pub fn cover(&self, path: &str, with: &str) -> Result<(), RunError> {
+        let open = |path| self.open_file(path, OFlags::PATH, 0).map_err(|error| refused(path, error.source));
+        let by_descriptor = |file: &fs::File| PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        let (from, to) = (open(with)?, open(path)?);
+        let bound = spawn::bind(&by_descriptor(&from), &by_descriptor(&to), MountFlags::empty());
+        bound.map_err(|error| refused(path, error.into()))
     }
 
     /// Runs a program to its end, gives each line of its output to `line`, and kills whatever it left running.
