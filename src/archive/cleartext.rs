@@ -115,7 +115,7 @@ mod tests {
             (good.replace("SHA512\n\n", "SHA512\n"), CleartextError::Header(3)),
             (good.replace("A: 1", "-----BEGIN PGP SIGNED MESSAGE-----"), CleartextError::Dash(4)),
             (good[..good.len() - 30].to_owned(), CleartextError::Cut),
-            (good[..60].to_owned(), CleartextError::Cut),
+            (good[..54].to_owned(), CleartextError::Cut),
             ("<html>".to_owned(), CleartextError::NotSigned),
             (String::new(), CleartextError::NotSigned),
         ] {

@@ -233,7 +233,7 @@ fn failed(package: &LockedPackage, mirror: &Mirror, error: &TransferError) -> Fa
         TransferError::TooLong { limit, .. } => {
             Failure::Other(not_the_pinned(package, mirror, &format!("more than {limit} bytes")))
         }
-        error => Failure::Other(told(package, mirror, error.diagnostic())),
+        error => Failure::Other(told(package, mirror, error.diagnostic(&package.archive))),
     }
 }
 

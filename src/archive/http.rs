@@ -143,21 +143,22 @@ impl TransferError {
         }
     }
 
-    /// The failure as told to people, with advice where there is some.
-    pub fn diagnostic(&self) -> Diagnostic {
+    /// The failure as told to people, with advice where there is some; it happened with a mirror of `archive`.
+    pub fn diagnostic(&self, archive: &str) -> Diagnostic {
+        let another = format!("name another mirror with `--mirror {archive}=URL`");
         let diagnostic = Diagnostic::error(Kind::World, self.to_string());
         match self {
-            Self::NotFound { .. } => diagnostic.hint("name another mirror with `--mirror ID=URL`"),
+            Self::NotFound { .. } => diagnostic.hint(another),
             Self::Status { status: 401 | 403, .. } => {
                 diagnostic.hint("this place wants credentials; write them as `https://USER:PASSWORD@HOST/`")
             }
             Self::Status { status: 407, .. } => diagnostic.hint("the proxy wants credentials: see `https_proxy`"),
             Self::Status { .. } | Self::Stalled { .. } | Self::Cut { .. } => {
-                diagnostic.hint("try again later, or name another mirror with `--mirror ID=URL`")
+                diagnostic.hint(format!("try again later, or {another}"))
             }
             Self::Unreachable { .. } => diagnostic
                 .hint("is the network up, and does it need a proxy (`http_proxy`, `https_proxy`)?")
-                .hint("`--mirror ID=URL` names another mirror"),
+                .hint(another),
             Self::TooLong { .. } | Self::RedirectLoop { .. } | Self::BadUrl { .. } | Self::Sink { .. } => diagnostic,
             Self::WebPage { .. } => {
                 diagnostic.hint("a network that asks for a login (a captive portal) or a proxy may answer in its place")

@@ -119,23 +119,28 @@ impl Index<'_> {
             let message = format!("the index `{name}` has {} bytes, which is more than is taken", file.size);
             return Err(Diagnostic::error(Kind::Trust, message).into());
         }
-        let mut missing = None;
+        let mut missing = Report::new();
         for (name, file) in &listings {
             match self.fetch(mirror, name, file, access) {
-                // Archives list forms that they do not serve.
-                Err(error @ TransferError::NotFound { .. }) => missing = missing.or(Some(error)),
-                Err(error) => return Err(self.blame(error.diagnostic(), mirror).into()),
                 Ok(packed) => {
-                    let file_digest = Digest::of(&packed);
-                    if packed.len() as u64 != file.size || file_digest != file.sha256 {
-                        return Err(self.blame(wrong_digest(name, file, packed.len(), file_digest), mirror).into());
+                    let digest = Digest::of(&packed);
+                    if digest != file.sha256 {
+                        let got = format!("{} bytes, SHA-256 {digest}", packed.len());
+                        return Err(self.blame(wrong(name, file, &got), mirror).into());
                     }
                     return self.unpack(name, &packed, file, unpacked, mirror, access);
                 }
+                // Archives list forms that they do not serve.
+                Err(error @ TransferError::NotFound { .. }) => {
+                    missing = self.blame(error.diagnostic(&self.archive.name), mirror).into();
+                }
+                Err(TransferError::TooLong { limit, .. }) => {
+                    return Err(self.blame(wrong(name, file, &format!("more than {limit} bytes")), mirror).into());
+                }
+                Err(error) => return Err(self.blame(error.diagnostic(&self.archive.name), mirror).into()),
             }
         }
-        let diagnostic = missing.map_or_else(|| Diagnostic::error(Kind::World, "no index"), |error| error.diagnostic());
-        Err(self.blame(diagnostic, mirror).into())
+        Err(missing)
     }
 
     fn fetch(
@@ -183,8 +188,9 @@ impl Index<'_> {
         let mut writer = access.store.writer().map_err(Diagnostic::from)?;
         writer.write_all(&bytes).on("write", access.store.root()).map_err(Diagnostic::from)?;
         let (digest, size) = writer.finish().map_err(Diagnostic::from)?;
-        if let Some(listed) = unpacked.filter(|listed| listed.sha256 != digest || listed.size != size) {
-            return Err(self.blame(wrong_digest(&self.path, &listed, bytes.len(), digest), mirror).into());
+        if let Some(listed) = unpacked.filter(|listed| listed.sha256 != digest) {
+            let got = format!("{size} bytes, SHA-256 {digest}");
+            return Err(self.blame(wrong(&self.path, &listed, &got), mirror).into());
         }
         access.store.record(&key_of(file), vec![digest], &digest).map_err(Diagnostic::from)?;
         Ok(bytes)
@@ -232,10 +238,10 @@ impl Index<'_> {
     }
 }
 
-fn wrong_digest(name: &str, listed: &IndexFile, size: usize, digest: Digest) -> Diagnostic {
+fn wrong(name: &str, listed: &IndexFile, got: &str) -> Diagnostic {
     Diagnostic::error(Kind::Trust, format!("the index `{name}` is not the one that the signed Release vouches for"))
         .note(format!("expected: {} bytes, SHA-256 {}", listed.size, listed.sha256))
-        .note(format!("got:      {size} bytes, SHA-256 {digest}"))
+        .note(format!("got:      {got}"))
         .hint("the mirror may be in the middle of an update: try again in some minutes, or name another")
 }
 

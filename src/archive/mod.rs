@@ -14,6 +14,8 @@ mod signature;
 mod sources;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod time;
 
 pub use fetch::{FetchError, Fetched, THREADS, fetch, missing};

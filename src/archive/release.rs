@@ -201,7 +201,7 @@ fn has_separate_all(release: &Release, text: &str) -> bool {
 
 fn refused(archive: &Archive, suite: &str, mirror: Option<&Mirror>, refusal: &Refusal) -> Diagnostic {
     let told = match refusal {
-        Refusal::Transfer(error) => error.diagnostic(),
+        Refusal::Transfer(error) => error.diagnostic(&archive.name),
         _ => Diagnostic::error(Kind::Trust, refusal.to_string()),
     };
     let message = format!("the Release of `{suite}` in archive `{}` is refused: {}", archive.name, told.message);

@@ -28,7 +28,7 @@ pub fn impatient() -> Patience {
     Patience {
         connect: Duration::from_secs(2),
         stall: Duration::from_millis(300),
-        grace: Duration::from_secs(3),
+        grace: Duration::from_secs(1),
         slowest: 1 << 20,
         attempts: 2,
         backoff: Duration::from_millis(1),

@@ -28,8 +28,8 @@ pub enum Answer {
     Breaking(Vec<u8>, usize),
     /// With the file's first bytes, and then silence.
     Stalling(Vec<u8>, usize),
-    /// With a byte now and then.
-    Dripping,
+    /// With the file, a byte now and then.
+    Dripping(Vec<u8>),
 }
 
 /// The server; ends when dropped.
@@ -136,11 +136,11 @@ impl Shared {
                 }
                 Ok(())
             }
-            Answer::Dripping => {
-                head("200 OK", "Content-Length: 1000000\r\n")?;
-                while !self.ended.load(Ordering::SeqCst) {
-                    stream.write_all(b"x")?;
-                    std::thread::sleep(Duration::from_millis(50));
+            Answer::Dripping(bytes) => {
+                head("200 OK", &format!("Content-Length: {}\r\n", bytes.len()))?;
+                for byte in bytes {
+                    stream.write_all(&[byte])?;
+                    self.wait(Duration::from_millis(60));
                 }
                 Ok(())
             }

@@ -4,7 +4,7 @@ use pgp::composed::{ArmorOptions, CleartextSignedMessage, DetachedSignature, Key
 use pgp::composed::{SignedPublicKey, SignedPublicSubKey};
 use pgp::crypto::hash::HashAlgorithm;
 use pgp::packet::{KeyFlags, PacketTrait as _, PubKeyInner, PublicKey, PublicSubkey, RevocationCode, SecretKey};
-use pgp::packet::{SecretSubkey, Signature, SignatureConfig, SignatureType, Subpacket, SubpacketData, UserId};
+use pgp::packet::{SecretSubkey, SignatureConfig, SignatureType, Subpacket, SubpacketData, UserId};
 use pgp::ser::Serialize as _;
 use pgp::types::{Duration, KeyDetails, KeyVersion, Password, SigningKey, Timestamp};
 use rand::SeedableRng as _;
@@ -111,7 +111,7 @@ impl Signer {
             let mut bind = config(&primary, SignatureType::SubkeyBinding, sub.digest, make.made);
             bind.hashed_subpackets.extend(binding(sub.may_sign, sub.lives));
             if sub.countersigned {
-                let back = config(&secret_sub, SignatureType::KeyBinding, sub.digest, make.made);
+                let back = config(&secret_sub, SignatureType::KeyBinding, HashAlgorithm::Sha512, make.made);
                 let back = back.sign_primary_key_binding(&secret_sub, &public_sub, &password, &public).unwrap();
                 bind.hashed_subpackets.push(regular(SubpacketData::EmbeddedSignature(Box::new(back))));
             }
