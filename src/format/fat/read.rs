@@ -11,6 +11,8 @@ use super::{BAD_CLUSTER, CLUSTER_MASK, ENTRY, FEWEST_CLUSTERS, FIRST_CLUSTER, SE
 const MOST_FOUND: usize = 65_536;
 /// Bytes of all directories together that are read at most.
 const MOST_DIRECTORY_BYTES: u64 = 16 * 1024 * 1024;
+/// Bytes of all paths together that are kept at most.
+const MOST_PATH_BYTES: usize = 16 * 1024 * 1024;
 /// Levels of directories that are entered at most.
 const DEEPEST: usize = 32;
 
@@ -118,9 +120,9 @@ impl<'a, R: ReadAt + ?Sized> Reader<'a, R> {
     /// # Errors
     /// When the volume is broken, or holds more than a reader of hostile input takes.
     pub fn list(&self) -> Result<Vec<Found>, ReadFatError> {
-        let mut walk = Walk { found: Vec::new(), seen: BTreeSet::new(), read: 0 };
-        self.list_into(&mut walk, self.root, "", 0)?;
-        Ok(walk.found)
+        let mut found = Vec::new();
+        self.list_into(&mut found, &mut Walk::default(), self.root, "", 0)?;
+        Ok(found)
     }
 
     /// The bytes of the file at `path`, of at most `limit`. Names are compared without the case of ASCII letters.
@@ -150,17 +152,21 @@ impl<'a, R: ReadAt + ?Sized> Reader<'a, R> {
         Ok(content)
     }
 
-    fn list_into(&self, walk: &mut Walk, cluster: u32, path: &str, depth: usize) -> Result<(), ReadFatError> {
+    fn list_into(
+        &self,
+        list: &mut Vec<Found>,
+        walk: &mut Walk,
+        cluster: u32,
+        path: &str,
+        depth: usize,
+    ) -> Result<(), ReadFatError> {
         if depth > DEEPEST {
             return Err(ReadFatError::OverLimit("directories lie too deep"));
         }
         for entry in self.directory(walk, cluster, path)? {
-            if walk.found.len() >= MOST_FOUND {
-                return Err(ReadFatError::OverLimit("too many names"));
-            }
-            walk.found.push(entry.clone());
+            list.push(entry.clone());
             if entry.directory {
-                self.list_into(walk, entry.cluster, &entry.path, depth + 1)?;
+                self.list_into(list, walk, entry.cluster, &entry.path, depth + 1)?;
             }
         }
         Ok(())
@@ -187,7 +193,11 @@ impl<'a, R: ReadAt + ?Sized> Reader<'a, R> {
                     (0xe5, _) => long = LongName::default(),
                     (_, attributes) if attributes & 0x3f == attribute::LONG_NAME => long.take(entry),
                     (_, attributes) if attributes & attribute::VOLUME_LABEL != 0 => long = LongName::default(),
-                    _ => entries.extend(found(entry, &mut long, path)?),
+                    _ => {
+                        let found = found(entry, &mut long, path)?;
+                        found.iter().try_for_each(|found| walk.count(found))?;
+                        entries.extend(found);
+                    }
                 }
             }
             place = self.next(cluster)?;
@@ -212,12 +222,27 @@ impl<'a, R: ReadAt + ?Sized> Reader<'a, R> {
 }
 
 /// What one listing has done so far.
+#[derive(Default)]
 struct Walk {
-    found: Vec<Found>,
     /// Clusters of directories that were read.
     seen: BTreeSet<u32>,
     /// Bytes of them.
     read: u64,
+    /// Files and directories that were found.
+    found: usize,
+    /// Bytes of their paths.
+    paths: usize,
+}
+
+impl Walk {
+    fn count(&mut self, found: &Found) -> Result<(), ReadFatError> {
+        self.found += 1;
+        self.paths += found.path.len();
+        if self.found > MOST_FOUND || self.paths > MOST_PATH_BYTES {
+            return Err(ReadFatError::OverLimit("too many names"));
+        }
+        Ok(())
+    }
 }
 
 /// The file or directory of a short-name entry; none for `.` and `..`.

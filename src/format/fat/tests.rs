@@ -5,6 +5,7 @@ use std::io::{Cursor, Read as _, Write as _};
 use std::process::Command;
 
 use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
 
 use super::super::{Bytes, recipe::testing::Objects};
 use super::*;
@@ -192,6 +193,44 @@ fn names() -> impl Strategy<Value = String> {
 fn trees() -> impl Strategy<Value = Vec<(String, Vec<u8>)>> {
     let path = proptest::collection::vec(names(), 1..4).prop_map(|names| names.join("/"));
     proptest::collection::vec((path, proptest::collection::vec(any::<u8>(), 0..5000)), 0..40)
+}
+
+#[test]
+fn a_volume_with_too_many_names_is_not_listed() {
+    let mut root = Directory::new();
+    let deep = vec!["d".repeat(255); 20].join("/");
+    for number in 0..5000 {
+        root.file(&format!("{deep}/{number}"), Recipe::new()).unwrap();
+    }
+    let image = Objects::default().pour(&volume(64 * 1024 * 1024, 1, "DEEP", &root, EPOCH).unwrap());
+    assert!(matches!(Reader::open(&image).unwrap().list(), Err(ReadFatError::OverLimit(_))));
+}
+
+#[test]
+fn random_damage_never_panics() {
+    let mut objects = Objects::default();
+    let root = esp(&mut objects);
+    let mut image = objects.pour(&volume(64 * 1024 * 1024, 1, "ESP", &root, EPOCH).unwrap());
+    let layout = layout::Layout::of(64 * 1024 * 1024).unwrap();
+    let table = usize::from(layout.reserved) * 512;
+    let data = layout.data_start() as usize;
+    let targets: Vec<usize> = (0..512).chain(table..table + 100).chain(data..data + 5 * 512).collect();
+    let mut read = 0;
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let damage = proptest::collection::vec((proptest::sample::select(targets), any::<u8>()), 1..6);
+    for _ in 0..100 {
+        let damage = damage.new_tree(&mut runner).unwrap().current();
+        let before: Vec<_> = damage.iter().map(|(at, byte)| (*at, std::mem::replace(&mut image[*at], *byte))).collect();
+        if let Ok(reader) = Reader::open(&image) {
+            for found in reader.list().unwrap_or_default() {
+                read += reader.read_found(&found, 4_000_000).map_or(0, |content| content.len());
+            }
+        }
+        // Backwards, since a place may have been hit twice.
+        before.into_iter().rev().for_each(|(at, byte)| image[at] = byte);
+    }
+    assert!(read > 0, "no damaged volume could be read at all");
+    assert_eq!(by_reader(&image).len(), 10);
 }
 
 proptest! {
