@@ -4,7 +4,7 @@
 use std::io;
 
 use libfuzzer_sys::fuzz_target;
-use rolecast::deb::DebFile;
+use rolecast::deb::file::DebFile;
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(mut file) = DebFile::from_bytes(bytes) else { return };

@@ -2,7 +2,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use rolecast::deb::{Package, Release, Stanzas, compare};
+use rolecast::deb::control::Stanzas;
+use rolecast::deb::package::Package;
+use rolecast::deb::release::Release;
+use rolecast::deb::version::compare;
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
