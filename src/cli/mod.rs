@@ -20,6 +20,10 @@ use settings::Settings;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    // Started once more by itself, inside the sandbox.
+    if let Some(code) = crate::layer::helper_main(std::env::args_os()) {
+        return code;
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {

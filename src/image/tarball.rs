@@ -60,8 +60,7 @@ fn is_second_name(path: &TreePath, node: &Node) -> bool {
 }
 
 fn member(tree: &Tree, group: &Group, store: &Store) -> Result<(Digest, u64, String), Report> {
-    let nodes: Vec<(&TreePath, &Node)> =
-        group.paths.iter().filter_map(|path| Some((path, tree.get(path)?))).collect();
+    let nodes: Vec<(&TreePath, &Node)> = group.paths.iter().filter_map(|path| Some((path, tree.get(path)?))).collect();
     let key = Key::new("tar.member", MEMBER_VERSION).input("level", LEVEL).input("nodes", nodes_digest(&nodes));
     if let Some((object, size)) = store.result::<(Digest, u64)>(&key).map_err(storage)? {
         return Ok((object, size, group.label.clone()));

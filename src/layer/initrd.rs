@@ -4,19 +4,19 @@
 //! layer's overlay. Nothing of it is particular to a role: the root hash is in the kernel command line.
 
 use crate::digest::{Digest, Hasher, Key};
-use crate::plan::Plan;
 use crate::plan::{Body, OverlayFile};
-use crate::report::{Diagnostic, Kind, Progress, Report};
+use crate::plan::{EPOCH, Plan};
+use crate::report::{Diagnostic, Kind, Report};
 use crate::tree::{Content, TreePath};
 
-use super::configure::{Laid, Workshop};
+use super::configure::{Job, Laid, Listener, Workshop};
 
 /// Version of how the initrd is made (a format break).
 const VERSION: u32 = 1;
 
 /// Where the overlay's files wait for dracut, and where dracut leaves the initrd.
-const FILES: &str = "/rolecast-initrd";
-const OUTPUT: &str = "/rolecast-initrd.img";
+const FILES: &str = "run/rolecast-initrd";
+const OUTPUT: &str = "tmp/rolecast-initrd.img";
 
 /// dracut's modules: a systemd that opens dm-verity, and the kernel's own modules. No shell hooks, no network.
 const MODULES: &str = "systemd-initrd systemd-veritysetup udev-rules kernel-modules";
@@ -52,13 +52,13 @@ pub fn make(
     tools: &Laid,
     files: &[OverlayFile],
     workshop: &Workshop<'_>,
-    progress: &dyn Progress,
+    listener: Listener<'_>,
 ) -> Result<Content, Report> {
     let release = kernel_release(tools)?;
-    let mut inputs = Vec::new();
+    let mut inputs: Vec<(String, u16, &[u8])> = Vec::new();
     for file in files {
         match &file.body {
-            Body::Plain { content, mode } => inputs.push((format!("{FILES}/{}", file.path), *mode, content.clone())),
+            Body::Plain { content, mode } => inputs.push((format!("{FILES}/{}", file.path), *mode, content)),
             Body::Link { .. } | Body::Early { .. } | Body::Late { .. } => {
                 return Err(Diagnostic::error(Kind::Input, format!("`{}` is no plain file", file.source))
                     .note("the initrd is the same for every role, so it takes neither templates nor links")
@@ -66,24 +66,21 @@ pub fn make(
             }
         }
     }
-    let mut command: Vec<String> =
-        ["dracut", "--force", "--no-hostonly", "--no-hostonly-cmdline", "--reproducible"].map(str::to_owned).to_vec();
-    let options = [
-        ("--kver", release.as_str()),
-        ("--modules", MODULES),
-        ("--omit", "kernel-network-modules"),
-        ("--filesystems", "squashfs overlay ext4 vfat"),
-        ("--add-drivers", DRIVERS),
-    ];
-    for (option, value) in options {
-        command.extend([option.to_owned(), value.to_owned()]);
-    }
-    command.push("--zstd".to_owned());
+    let mut command = vec!["dracut", "--force", "--no-hostonly", "--no-hostonly-cmdline", "--reproducible", "--zstd"];
+    command.extend(["--kver", release.as_str(), "--modules", MODULES, "--omit", "kernel-network-modules"]);
+    command.extend(["--filesystems", "squashfs overlay ext4 vfat", "--add-drivers", DRIVERS, "--install", "losetup"]);
+    let (include, output) = (format!("/{FILES}"), format!("/{OUTPUT}"));
     if !inputs.is_empty() {
-        command.extend(["--include".to_owned(), FILES.to_owned(), "/".to_owned()]);
+        command.extend(["--include", include.as_str(), "/"]);
     }
-    command.push(OUTPUT.to_owned());
-    workshop.run(&key(plan, files), "make the initrd", tools, &inputs, &command, OUTPUT, progress)
+    command.push(&output);
+    let inputs: Vec<(&str, u16, &[u8])> =
+        inputs.iter().map(|(path, mode, bytes)| (path.as_str(), *mode, *bytes)).collect();
+    let job = Job { key: key(plan, files), epoch: EPOCH, files: &inputs, command: &command, outputs: &[OUTPUT] };
+    match workshop.run(tools, &job, listener)?.as_slice() {
+        [(digest, size)] => Ok(Content::whole(*digest, *size)),
+        _ => Err(Diagnostic::error(Kind::Internal, "dracut's initrd was not stored").into()),
+    }
 }
 
 /// The release of the one kernel in the tree.

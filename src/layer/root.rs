@@ -65,7 +65,7 @@ pub fn assemble(plan: &RolePlan, laid: &Laid, image: Image<'_>, store: &Store) -
         units::apply(&mut tree, units, layer, image.epoch, &|tree, path| text(tree, path, store))?;
     }
     tables(&mut tree, plan, image, store)?;
-    let tree = settle::settle(tree, image.epoch, store)?;
+    let tree = settle::settle(tree, image.epoch, keep)?;
     let stored = store.put_tree(&tree).map_err(storage)?;
     store.record(&plan.key, objects(&tree, stored), &stored).map_err(storage)?;
     Ok(RoleRoot { tree, stored, reused: false })

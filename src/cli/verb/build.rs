@@ -21,8 +21,10 @@ use crate::spec::Format;
 use crate::store::StoreError;
 use crate::sys::files;
 use crate::sys::sandbox::{Helper, Sandbox};
+use crate::tree::Content;
 
 use super::project::Project;
+use super::shown::Shown;
 use super::world::World;
 
 /// Builds the images of an image file.
@@ -104,11 +106,12 @@ impl Build<'_> {
                 lock
             }
         };
-        let workshop = Workshop::new(&self.world.store, sandbox, scratch.path());
+        let workshop = Workshop::new(&self.world.store, sandbox)?;
+        drop(scratch);
         let boots = plan.roles.iter().any(|role| role.formats.iter().any(|format| *format != Format::Tar));
         let laid = self.layers(&plan, &workshop, boots)?;
         let initrd = match laid.get(plan.tools).and_then(Option::as_ref) {
-            Some(tools) => Some(initrd::make(&plan, tools, self.initrd_files(), &workshop, self.progress)?),
+            Some(tools) => Some(self.initrd(&plan, tools, &workshop)?),
             None => None,
         };
         let mut built = Vec::new();
@@ -218,12 +221,27 @@ impl Build<'_> {
         for (index, step) in plan.layers.iter().enumerate() {
             let parent = step.parent.and_then(|parent| laid[parent].as_ref());
             let made = match needed[index] {
-                true => Some(workshop.configured(step, parent, self.progress)?),
+                true => {
+                    if self.world.store.knows(&step.key).map_err(storage)? {
+                        self.progress.reused(&format!("layer {}", step.name));
+                    }
+                    let shown = Shown::new(self.progress, &step.name);
+                    Some(workshop.configured(step, parent, &|event| shown.take(event))?)
+                }
                 false => None,
             };
             laid.push(made);
         }
         Ok(laid)
+    }
+
+    fn initrd(&self, plan: &Plan, tools: &Laid, workshop: &Workshop<'_>) -> Result<Content, Report> {
+        let files = self.initrd_files();
+        if self.world.store.knows(&initrd::key(plan, files)).map_err(storage)? {
+            self.progress.reused("initrd");
+        }
+        let shown = Shown::new(self.progress, "initrd");
+        initrd::make(plan, tools, files, workshop, &|event| shown.take(event))
     }
 
     fn press(
@@ -233,7 +251,7 @@ impl Build<'_> {
         lock: &Lock,
         top: &Laid,
         tools: Option<&Laid>,
-        initrd: Option<&crate::tree::Content>,
+        initrd: Option<&Content>,
     ) -> Result<Built, Report> {
         let spec = &self.project.spec;
         let directory = self.directory(role);

@@ -7,5 +7,6 @@ pub mod inspect;
 pub mod lock;
 pub mod plan;
 mod project;
+mod shown;
 pub mod store;
 mod world;
