@@ -28,7 +28,7 @@ mod tests;
 mod xattr;
 
 pub use assemble::{Segment, assemble};
-pub use segment::{FragmentBlock, Input, Placed, Placement, SegmentIndex, compress};
+pub use segment::{FragmentBlock, Input, Placed, Placement, SEGMENT_VERSION, SegmentIndex, compress};
 
 use std::io;
 
