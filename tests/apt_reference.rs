@@ -61,7 +61,7 @@ const WISHES: [Wish; 12] = [
 
 /// apt in a directory of its own.
 struct Apt {
-    place: tempfile::TempDir,
+    place: PathBuf,
 }
 
 /// The archive as both sides see it.
@@ -97,11 +97,12 @@ fn read(text: &str) -> Universe {
 impl Apt {
     fn new() -> Self {
         assert!(Path::new(KEYRING).exists(), "install debian-archive-keyring");
-        let place = tempfile::tempdir().expect("a directory");
+        // Kept between runs, so that apt asks only whether anything changed.
+        let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("apt-reference");
         for directory in
             ["etc/preferences.d", "etc/apt.conf.d", "state/lists/partial", "cache/archives/partial", "wishes"]
         {
-            fs::create_dir_all(place.path().join(directory)).expect("a directory");
+            fs::create_dir_all(place.join(directory)).expect("a directory");
         }
         let apt = Self { place };
         let sources = format!(
@@ -127,7 +128,7 @@ impl Apt {
 
     /// Of the host's own configuration only what it says of HTTP holds: a proxy.
     fn configure(&self) {
-        let at = self.place.path().display();
+        let at = self.place.display();
         let dump = Command::new("apt-config").arg("dump").output().expect("apt-config runs");
         let dump = String::from_utf8(dump.stdout).expect("UTF-8");
         let http: String = dump.split_inclusive('\n').filter(|line| line.starts_with("Acquire::http")).collect();
@@ -141,7 +142,7 @@ impl Apt {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.place.path().join(name)
+        self.place.join(name)
     }
 
     fn run(&self, arguments: &[&str]) -> Output {

@@ -272,12 +272,15 @@ fn number(text: &str) -> Result<u64, ValueProblem> {
 
 /// A relative path of plain components. Flat repositories write `./name`; the dot is dropped.
 fn archive_path(text: &str) -> Result<String, ValueProblem> {
-    let path = text.trim_start_matches("./");
+    let path = text.strip_prefix("./").unwrap_or(text);
+    if is_archive_path(path) { Ok(path.to_owned()) } else { Err(ValueProblem::Path(short(text))) }
+}
+
+/// Whether `path` leads to a file inside an archive: relative, plain components, nothing that a URL would read as
+/// anything else.
+pub fn is_archive_path(path: &str) -> bool {
     let plain = |part: &str| !matches!(part, "" | "." | "..") && part.bytes().all(|byte| byte.is_ascii_graphic());
-    if path.len() > 4096 || !path.split('/').all(plain) || path.contains(['\\', '?', '#']) {
-        return Err(ValueProblem::Path(short(text)));
-    }
-    Ok(path.to_owned())
+    path.len() <= 4096 && path.split('/').all(plain) && !path.contains(['\\', '?', '#'])
 }
 
 #[cfg(test)]
