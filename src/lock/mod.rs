@@ -8,6 +8,8 @@ pub mod fresh;
 pub mod model;
 mod read;
 mod resolve;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub use model::*;
