@@ -117,6 +117,7 @@ impl<'read> Composer<'read> {
     fn before_files(&self, overlays: &[Written<String>], report: &mut Report) -> Vec<BeforeFile> {
         let facts = Facts::of_options(self.options);
         let files = overlay::read(self.sources, overlays, self.cluster_is_described, report);
+        let Some(place) = overlays.last().map(|overlay| &overlay.span) else { return Vec::new() };
         let files = files.into_iter().filter_map(|OverlayFile { path, source, body }| {
             let (content, mode) = match body {
                 Body::Plain { content, mode } => (content, mode),
@@ -126,7 +127,8 @@ impl<'read> Composer<'read> {
                 Body::Link { .. } => {
                     report.push(
                         Diagnostic::error(Kind::Input, format!("`{source}` is a symbolic link"))
-                            .note("only files can be laid before packages are configured"),
+                            .at(place, "laid before packages are configured")
+                            .note("only plain files and templates can be"),
                     );
                     return None;
                 }
@@ -141,8 +143,7 @@ impl<'read> Composer<'read> {
         let mut sound = self.profiles.complete;
         for name in template.variables.iter().filter(|name| !allowed(name)) {
             let mentions = names::mentions(&template.source.text);
-            let place =
-                mentions.iter().find(|mention| mention.root() == name).map_or(0..0, |mention| mention.range.clone());
+            let place = mentions.iter().find(|mention| mention.root() == name).map_or(0..0, names::Mention::root_range);
             report.push(
                 Diagnostic::error(Kind::Input, format!("`{name}` is not known before packages are configured"))
                     .at(&Span::new(&template.source, place), "mentioned here")

@@ -32,7 +32,7 @@ pub mod template;
 mod value;
 mod wanted;
 
-pub use compose::read;
+pub use compose::{read, read_text};
 pub use model::*;
 pub use reference::reference;
 pub use secrets::Secrets;

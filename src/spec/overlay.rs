@@ -28,7 +28,7 @@ pub fn read(
             files.insert(file.path.clone(), file);
         }
     }
-    check_nesting(&files, report);
+    check_nesting(&files, names, report);
     files.into_values().collect()
 }
 
@@ -54,6 +54,7 @@ fn directory(
         if let Some(other) = files.iter().find(|other| other.path == path) {
             report.push(
                 Diagnostic::error(Kind::Input, format!("`{}` and `{source}` become the same file", other.source))
+                    .at(&name.span, "both are in this overlay")
                     .note(format!("both are `/{path}` in the image"))
                     .hint("remove one of them"),
             );
@@ -100,17 +101,23 @@ fn body(
 }
 
 /// Reports a file that another overlay has as a directory.
-fn check_nesting(files: &BTreeMap<String, OverlayFile>, report: &mut Report) {
+fn check_nesting(files: &BTreeMap<String, OverlayFile>, names: &[Written<String>], report: &mut Report) {
+    let overlay = |file: &OverlayFile| {
+        let name = file.source.split('/').nth(1);
+        names.iter().find(|written| name == Some(&written.value)).map(|written| written.span.clone())
+    };
     for (path, file) in files {
         let parents = path.match_indices('/').map(|(at, _)| &path[..at]);
         for other in parents.filter_map(|parent| files.get(parent)) {
-            report.push(
-                Diagnostic::error(
-                    Kind::Input,
-                    format!("`{}` is no directory, but `{}` is in it", other.source, file.source),
-                )
-                .note("both overlays are laid in one layer"),
-            );
+            let message = format!("`{}` is no directory, but `{}` is in it", other.source, file.source);
+            let mut diagnostic = Diagnostic::error(Kind::Input, message);
+            for (span, text) in [(overlay(file), "lays the file in it"), (overlay(other), "lays what is no directory")]
+            {
+                if let Some(span) = span {
+                    diagnostic = diagnostic.at(&span, text);
+                }
+            }
+            report.push(diagnostic);
         }
     }
 }

@@ -62,8 +62,14 @@ pub struct Entry {
 pub fn read(source: &Arc<Source>, keys: &'static Keys, report: &mut Report) -> Option<Table> {
     let (document, errors) = DeTable::parse_recoverable(&source.text);
     if !errors.is_empty() {
-        // One broken line makes the recovering parser stumble again soon after: the first few say it all.
-        for error in errors.iter().take(3) {
+        // A table written twice has all its keys twice as well, and one broken line makes the recovering parser
+        // stumble again soon after: the first few say it all.
+        let mut repeated = false;
+        let errors = errors.iter().filter(|error| {
+            let again = error.message() == "duplicate key";
+            !(again && std::mem::replace(&mut repeated, again))
+        });
+        for error in errors.take(3) {
             let end = source.text.len();
             let span = Span::new(source, error.span().unwrap_or(end..end));
             report.push(
@@ -304,6 +310,7 @@ impl Checker<'_> {
                 self.report.push(
                     Diagnostic::error(Kind::Input, message).at(&entry.key_span, format!("has to be {}", kind.noun())),
                 );
+                checked.dropped.push(entry.key);
                 continue;
             }
             let quoted = quoted(&entry.key);
@@ -318,9 +325,9 @@ impl Checker<'_> {
     }
 
     fn unknown(&mut self, entry: &Entry, keys: &'static Keys, path: &[&str]) {
-        let place = if path.is_empty() { keys.name.to_owned() + " file" } else { format!("`[{}]`", path.join(".")) };
+        let place = if path.is_empty() { format!("`{}`", self.source.path) } else { format!("`[{}]`", path.join(".")) };
         let mut diagnostic = Diagnostic::error(Kind::Input, format!("unknown key `{}` in {place}", entry.key))
-            .at(&entry.key_span, format!("not a key of {}", keys.doc));
+            .at(&entry.key_span, "no such key");
         let home = if path.is_empty() { home_of(&entry.key, self.root) } else { None };
         if !path.is_empty() && self.root.keys.iter().any(|key| key.name == entry.key) {
             diagnostic = diagnostic.hint(format!(
