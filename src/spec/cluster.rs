@@ -42,6 +42,7 @@ impl Plan<'_> {
         self.check_network(report);
         let voters = self.voters();
         if self.roles_are_known && self.nodes_are_whole() {
+            self.check_regions(report);
             self.check_voters(&voters, report);
             for range in self.dhcp {
                 self.check_racks(range, report);
@@ -162,6 +163,17 @@ impl Plan<'_> {
                 Diagnostic::error(Kind::Input, format!("{owner} is not a host of `{base}/{prefix}`"))
                     .at(&address.span, why)
                     .at(&network.span, "the cluster's network"),
+            );
+        }
+    }
+
+    fn check_regions(&self, report: &mut Report) {
+        if !self.nodes.iter().any(|node| self.kind(node) == Some(RoleKind::Region)) {
+            report.push(
+                Diagnostic::error(Kind::Input, "the cluster has no region")
+                    .at(&self.cluster.span, "this cluster")
+                    .note("a region is a node whose role stands on the profile `region`; without one nobody has the virtual address")
+                    .hint("add a node with such a role"),
             );
         }
     }

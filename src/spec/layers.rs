@@ -117,8 +117,7 @@ impl<'read> Composer<'read> {
     fn before_files(&self, overlays: &[Written<String>], report: &mut Report) -> Vec<BeforeFile> {
         let facts = Facts::of_options(self.options);
         let files = overlay::read(self.sources, overlays, self.cluster_is_described, report);
-        let Some(place) = overlays.last().map(|overlay| &overlay.span) else { return Vec::new() };
-        let files = files.into_iter().filter_map(|OverlayFile { path, source, body }| {
+        let files = files.into_iter().filter_map(|OverlayFile { path, source, span, body }| {
             let (content, mode) = match body {
                 Body::Plain { content, mode } => (content, mode),
                 Body::Early { template } | Body::Late { template } => {
@@ -127,13 +126,13 @@ impl<'read> Composer<'read> {
                 Body::Link { .. } => {
                     report.push(
                         Diagnostic::error(Kind::Input, format!("`{source}` is a symbolic link"))
-                            .at(place, "laid before packages are configured")
+                            .at(&span, "laid before packages are configured")
                             .note("only plain files and templates can be"),
                     );
                     return None;
                 }
             };
-            Some(BeforeFile { path, mode, content, source })
+            Some(BeforeFile { path, mode, content, source, span })
         });
         files.collect()
     }

@@ -10,6 +10,7 @@
 mod binding;
 mod cluster;
 mod compose;
+mod conform;
 pub mod facts;
 mod image;
 mod keys;

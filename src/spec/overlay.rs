@@ -28,7 +28,7 @@ pub fn read(
             files.insert(file.path.clone(), file);
         }
     }
-    check_nesting(&files, names, report);
+    check_nesting(&files, report);
     files.into_values().collect()
 }
 
@@ -59,7 +59,7 @@ fn directory(
                     .hint("remove one of them"),
             );
         }
-        files.push(OverlayFile { path, source: source.to_owned(), body });
+        files.push(OverlayFile { path, source: source.to_owned(), span: name.span.clone(), body });
     }
     files
 }
@@ -101,23 +101,16 @@ fn body(
 }
 
 /// Reports a file that another overlay has as a directory.
-fn check_nesting(files: &BTreeMap<String, OverlayFile>, names: &[Written<String>], report: &mut Report) {
-    let overlay = |file: &OverlayFile| {
-        let name = file.source.split('/').nth(1);
-        names.iter().find(|written| name == Some(&written.value)).map(|written| written.span.clone())
-    };
+fn check_nesting(files: &BTreeMap<String, OverlayFile>, report: &mut Report) {
     for (path, file) in files {
         let parents = path.match_indices('/').map(|(at, _)| &path[..at]);
         for other in parents.filter_map(|parent| files.get(parent)) {
             let message = format!("`{}` is no directory, but `{}` is in it", other.source, file.source);
-            let mut diagnostic = Diagnostic::error(Kind::Input, message);
-            for (span, text) in [(overlay(file), "lays the file in it"), (overlay(other), "lays what is no directory")]
-            {
-                if let Some(span) = span {
-                    diagnostic = diagnostic.at(&span, text);
-                }
-            }
-            report.push(diagnostic);
+            report.push(
+                Diagnostic::error(Kind::Input, message)
+                    .at(&file.span, "lays the file in it")
+                    .at(&other.span, "lays what is no directory"),
+            );
         }
     }
 }
