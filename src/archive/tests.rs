@@ -266,8 +266,8 @@ fn an_index_that_the_release_does_not_vouch_for_is_refused() {
     ] {
         let world = World::new(&content);
         world.server.answer(PACKAGES, answer);
-        world.refuses(&parts);
-        world.refuses(&["the mirror is `http://127.0.0.1:", "the image file (images/test.toml:1:1)"]);
+        let blame = ["the mirror is `http://127.0.0.1:", "the image file (images/test.toml:1:1)"];
+        world.refuses(&[parts, blame].concat());
     }
     // What unpacks to something else than the Release says is no better.
     let world = World::new(&content);
