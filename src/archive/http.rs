@@ -232,7 +232,7 @@ impl Client {
 
     fn attempt(&self, transfer: &mut Transfer<'_>, sink: &mut dyn Write) -> Result<(), TransferError> {
         match transfer.url.split_once("://") {
-            Some(("file", path)) => transfer.from_file(path, sink),
+            Some(("file", path)) => transfer.copy_file(path, sink),
             Some(("http" | "https", _)) => self.over_http(transfer, sink),
             _ => Err(transfer.bad_url("only http://, https:// and file:// URLs are understood")),
         }
@@ -300,7 +300,7 @@ impl Transfer<'_> {
         }
     }
 
-    fn from_file(&mut self, path: &str, sink: &mut dyn Write) -> Result<(), TransferError> {
+    fn copy_file(&mut self, path: &str, sink: &mut dyn Write) -> Result<(), TransferError> {
         let path = path.strip_prefix("localhost").unwrap_or(path);
         if !path.starts_with('/') {
             return Err(self.bad_url("a file:// URL needs an absolute path"));
