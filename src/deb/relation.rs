@@ -261,6 +261,11 @@ pub enum Shape {
     Provides,
 }
 
+/// The alternatives of one group's text, in order. The text comes from a checked field, so nothing is dropped.
+pub fn alternatives_of(group: &str) -> impl Iterator<Item = RelationRef<'_>> {
+    group.split('|').filter_map(|one| RelationRef::parse(one).ok())
+}
+
 /// A relation field: checked text, read on demand.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Relations(Box<str>);
@@ -301,11 +306,14 @@ impl Relations {
         &self.0
     }
 
+    /// The texts of the groups that commas separate; [`alternatives_of`] reads one.
+    pub fn group_texts(&self) -> impl Iterator<Item = &str> {
+        self.0.split(',').map(str::trim).filter(|group| !group.is_empty())
+    }
+
     /// The groups that commas separate, each as its alternatives in order.
-    pub fn groups(&self) -> impl Iterator<Item = impl Iterator<Item = RelationRef<'_>> + Clone> {
-        // Checked when the field was read, so nothing is dropped here.
-        let groups = self.0.split(',').filter(|group| !group.trim().is_empty());
-        groups.map(|group| group.split('|').filter_map(|one| RelationRef::parse(one).ok()))
+    pub fn groups(&self) -> impl Iterator<Item = impl Iterator<Item = RelationRef<'_>>> {
+        self.group_texts().map(alternatives_of)
     }
 
     /// All relations in order, whatever group they are in; for fields without alternatives.
