@@ -238,7 +238,7 @@ impl Index<'_> {
     }
 
     fn blame(&self, diagnostic: Diagnostic, mirror: &Mirror) -> Diagnostic {
-        let url = super::http::shown(&mirror.url);
+        let url = super::url::shown(&mirror.url);
         diagnostic
             .note(format!("wanted for suite `{}` of archive `{}`", self.suite.locked.name, self.archive.name))
             .note(format!("the mirror is `{url}`, named by {}", mirror.origin))
