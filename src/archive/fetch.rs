@@ -9,8 +9,9 @@ use std::io::{self, Write};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::http::{TransferError, shown};
+use super::http::TransferError;
 use super::mirror::{Candidates, Mirror};
+use super::url::shown;
 use super::{Access, keyring_of, release};
 use crate::digest::{Digest, Key};
 use crate::lock::LockedPackage;

@@ -95,7 +95,7 @@ pub fn reach(archive: &Archive, keyring: &Keyring, access: &Access<'_>) -> Resul
             let found = mirrors.into_iter().find_map(|mirror| match fetch(archive, first, &mirror, keyring, access) {
                 Ok(suite) => Some((mirror, vec![suite])),
                 Err(refusal) => {
-                    tried.push(format!("tried `{}`: {refusal}", super::http::shown(&mirror.url)));
+                    tried.push(format!("tried `{}`: {refusal}", super::url::shown(&mirror.url)));
                     None
                 }
             });
@@ -207,7 +207,7 @@ fn refused(archive: &Archive, suite: &str, mirror: Option<&Mirror>, refusal: &Re
     let message = format!("the Release of `{suite}` in archive `{}` is refused: {}", archive.name, told.message);
     let mut diagnostic = Diagnostic { message, ..told }.at(&archive.span, "");
     if let Some(mirror) = mirror {
-        let url = super::http::shown(&mirror.url);
+        let url = super::url::shown(&mirror.url);
         diagnostic = diagnostic.note(format!("the mirror is `{url}`, named by {}", mirror.origin));
     }
     match refusal {
