@@ -1,3 +1,8 @@
 //! Files, processes, clock and sandbox: everything that asks the kernel.
 //!
 //! The only room with `unsafe`. Used by both binaries. Decides nothing about images.
+
+pub mod files;
+pub mod sandbox;
+
+pub use files::FileError;

@@ -1,0 +1,218 @@
+//! Pouring: a recipe becomes a file.
+
+use std::fs::File;
+use std::io::{self, Seek as _, SeekFrom, Write};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc;
+
+use crate::digest::{Digest, Hasher};
+use crate::format::recipe::{Bytes, Recipe};
+use crate::sys::files::{Context as _, Pending};
+
+use super::{Store, StoreError};
+
+/// How much is read, hashed and written at once.
+const CHUNK: usize = 1 << 20;
+
+/// What was poured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Poured {
+    /// SHA-256 of the file.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub size: u64,
+}
+
+/// A run of bytes on its way to the hash.
+enum Run {
+    Bytes(Arc<[u8]>, std::ops::Range<usize>),
+    Chunk(Vec<u8>),
+    Zeros(u64),
+}
+
+/// What a run of zeros is handed out as.
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+
+impl Run {
+    fn each_chunk(&self, take: &mut dyn FnMut(&[u8])) {
+        match self {
+            Self::Bytes(bytes, range) => take(&bytes[range.clone()]),
+            Self::Chunk(chunk) => take(chunk),
+            Self::Zeros(length) => {
+                let mut left = *length;
+                while left > 0 {
+                    let chunk = usize::try_from(left).unwrap_or(ZEROS.len()).min(ZEROS.len());
+                    take(&ZEROS[..chunk]);
+                    left -= chunk as u64;
+                }
+            }
+        }
+    }
+}
+
+impl Store {
+    /// Writes the file that `recipe` describes to `path`, whole or not at all: hashed on a second thread while it
+    /// is written, zeros left as holes. `progress` is told of bytes as they are written.
+    ///
+    /// # Errors
+    /// When an object is missing or too short, or the file cannot be written.
+    pub fn pour(&self, recipe: &Recipe, path: &Path, progress: &(dyn Fn(u64) + Sync)) -> Result<Poured, StoreError> {
+        let mut pending = Pending::create(path)?;
+        let poured = pour_into(self, recipe, Some(&mut pending.file), path, progress)?;
+        pending.publish()?;
+        Ok(poured)
+    }
+
+    /// The digest and size of the file that `recipe` describes, without writing it.
+    ///
+    /// # Errors
+    /// When an object is missing or too short.
+    pub fn digest_of(&self, recipe: &Recipe) -> Result<Poured, StoreError> {
+        pour_into(self, recipe, None, Path::new(""), &|_| {})
+    }
+
+    /// All bytes of a small recipe.
+    ///
+    /// # Errors
+    /// When an object is missing or too short.
+    pub fn bytes_of(&self, recipe: &Recipe) -> Result<Vec<u8>, StoreError> {
+        let mut bytes = Vec::new();
+        self.feed(recipe, &mut |chunk| bytes.extend_from_slice(chunk))?;
+        Ok(bytes)
+    }
+
+    /// Hands the bytes of a recipe to `take`, front to back.
+    ///
+    /// # Errors
+    /// When an object is missing or too short.
+    pub fn feed(&self, recipe: &Recipe, take: &mut dyn FnMut(&[u8])) -> Result<(), StoreError> {
+        self.each_run(recipe, &mut |run| {
+            run.each_chunk(take);
+            Ok(())
+        })
+    }
+
+    /// Reads the recipe front to back.
+    fn each_run(&self, recipe: &Recipe, take: &mut dyn FnMut(Run) -> Result<(), StoreError>) -> Result<(), StoreError> {
+        for piece in recipe.pieces() {
+            match &piece.bytes {
+                Bytes::Literal(bytes) => take(Run::Bytes(bytes.clone(), 0..bytes.len()))?,
+                Bytes::Zeros(length) => take(Run::Zeros(*length))?,
+                Bytes::Recipe(inner) => self.each_run(inner, take)?,
+                Bytes::Object { object, offset, length } => {
+                    let file = self.open_object(object)?;
+                    let mut position = *offset;
+                    let mut left = *length;
+                    while left > 0 {
+                        let mut chunk = vec![0; usize::try_from(left).unwrap_or(CHUNK).min(CHUNK)];
+                        match file.read_exact_at(&mut chunk, position) {
+                            Ok(()) => {}
+                            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                                return Err(StoreError::Altered(*object));
+                            }
+                            Err(error) => return Err(error).on("read", &self.object_path(object))?,
+                        }
+                        position += chunk.len() as u64;
+                        left -= chunk.len() as u64;
+                        take(Run::Chunk(chunk))?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Pours into an open file, or only hashes; `path` is for messages.
+///
+/// # Errors
+/// As [`Store::pour`].
+pub fn pour_into(
+    store: &Store,
+    recipe: &Recipe,
+    mut file: Option<&mut File>,
+    path: &Path,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<Poured, StoreError> {
+    let (sender, receiver) = mpsc::sync_channel::<Run>(8);
+    std::thread::scope(|scope| {
+        let hashing = scope.spawn(move || {
+            let mut hasher = Hasher::new();
+            for run in receiver {
+                run.each_chunk(&mut |chunk| hasher.update(chunk));
+            }
+            hasher.finish()
+        });
+        let mut size = 0;
+        let outcome = store.each_run(recipe, &mut |run| {
+            let length = match &run {
+                Run::Bytes(_, range) => range.len() as u64,
+                Run::Chunk(chunk) => chunk.len() as u64,
+                Run::Zeros(length) => *length,
+            };
+            if let Some(file) = file.as_deref_mut() {
+                match &run {
+                    Run::Bytes(bytes, range) => file.write_all(&bytes[range.clone()]).on("write", path)?,
+                    Run::Chunk(chunk) => file.write_all(chunk).on("write", path)?,
+                    Run::Zeros(length) => {
+                        file.seek(SeekFrom::Current(length.cast_signed())).on("write", path)?;
+                    }
+                }
+            }
+            size += length;
+            progress(length);
+            // The hashing thread only ends before the sender when it panics; `join` then says so.
+            let _ = sender.send(run);
+            Ok(())
+        });
+        drop(sender);
+        let digest = hashing.join().map_err(|_| io::Error::other("the hashing thread failed")).on("hash", path)?;
+        outcome?;
+        if let Some(file) = file {
+            // A hole at the end exists only once the length says so.
+            file.set_len(size).on("write", path)?;
+        }
+        Ok(Poured { digest, size })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_piece_is_poured_and_hashed() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("store")).unwrap();
+        let object = store.put(b"0123456789").unwrap();
+        let mut inner = Recipe::new();
+        inner.push(Bytes::Object { object, offset: 2, length: 3 }, "inner");
+        let mut recipe = Recipe::new();
+        recipe.literal(b"head".as_slice(), "head");
+        recipe.push(Bytes::Zeros(3_000_000), "gap");
+        recipe.push(Bytes::Recipe(Arc::new(inner)), "nested");
+        recipe.push(Bytes::Zeros(5), "tail");
+        let path = directory.path().join("out");
+        let poured = store.pour(&recipe, &path, &|_| {}).unwrap();
+        let expected = [b"head".as_slice(), &vec![0; 3_000_000], b"234", &[0; 5]].concat();
+        assert_eq!(std::fs::read(&path).unwrap(), expected);
+        assert_eq!(poured, Poured { digest: Digest::of(&expected), size: expected.len() as u64 });
+        assert_eq!(store.digest_of(&recipe).unwrap(), poured);
+        assert_eq!(store.bytes_of(&recipe).unwrap(), expected);
+    }
+
+    #[test]
+    fn an_object_cut_short_is_noticed_and_nothing_is_left() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("store")).unwrap();
+        let object = store.put(b"0123456789").unwrap();
+        let mut recipe = Recipe::new();
+        recipe.push(Bytes::Object { object, offset: 5, length: 6 }, "too long");
+        let out = directory.path().join("out");
+        std::fs::create_dir(&out).unwrap();
+        assert!(matches!(store.pour(&recipe, &out.join("x"), &|_| {}), Err(StoreError::Altered(_))));
+        assert_eq!(std::fs::read_dir(&out).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,156 @@
+//! Results of steps, by key.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::PathBuf;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::digest::{Digest, Key};
+use crate::sys::files::{self, Context as _};
+
+use super::{Store, StoreError};
+
+/// A result as stored.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Stored {
+    step: String,
+    inputs: Vec<(String, String)>,
+    /// Every object that the value needs, directly or through a tree.
+    pub(super) objects: Vec<Digest>,
+    value: serde_json::Value,
+}
+
+/// Why a step has no result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum Miss {
+    /// The step was never run, or its results were collected.
+    NeverRun,
+    /// The nearest earlier run differs in these inputs: name, then value, now.
+    Changed(Vec<(String, Option<String>, Option<String>)>),
+    /// It was run, but an object of its result is gone.
+    Incomplete,
+}
+
+impl Store {
+    fn result_path(&self, key: &Key) -> PathBuf {
+        self.root.join("results").join(key.step()).join(key.digest().to_string())
+    }
+
+    /// The result of the step, if it was run and everything that its result needs is still there.
+    ///
+    /// # Errors
+    /// When a result is there but cannot be read. One that does not parse counts as absent.
+    pub fn result<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>, StoreError> {
+        let path = self.result_path(key);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).on("read", &path)?,
+        };
+        let Ok(stored) = serde_json::from_slice::<Stored>(&bytes) else { return Ok(None) };
+        if !stored.objects.iter().all(|digest| self.has(digest)) {
+            return Ok(None);
+        }
+        Ok(serde_json::from_value(stored.value).ok())
+    }
+
+    /// Whether [`Store::result`] would find something.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn knows(&self, key: &Key) -> Result<bool, StoreError> {
+        Ok(self.result::<serde_json::Value>(key)?.is_some())
+    }
+
+    /// Records a step's result. `objects` names every object that is needed to use it.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn record<T: Serialize>(&self, key: &Key, objects: Vec<Digest>, value: &T) -> Result<(), StoreError> {
+        let path = self.result_path(key);
+        if let Some(directory) = path.parent() {
+            files::make_directory(directory)?;
+        }
+        let value = serde_json::to_value(value).map_err(io::Error::other).on("write", &path)?;
+        let stored = Stored { step: key.step().to_owned(), inputs: key.inputs().to_vec(), objects, value };
+        let bytes = serde_json::to_vec(&stored).map_err(io::Error::other).on("write", &path)?;
+        Ok(files::write_atomically(&path, &bytes)?)
+    }
+
+    /// Holds the step for this process: a second build that wants the same step waits, and then finds its result.
+    ///
+    /// # Errors
+    /// When the lock file cannot be made.
+    pub fn hold(&self, key: &Key) -> Result<File, StoreError> {
+        let path = self.root.join("scratch").join(format!("{}.lock", key.digest()));
+        let file = File::options().create(true).truncate(false).write(true).open(&path).on("open", &path)?;
+        file.lock().on("lock", &path)?;
+        Ok(file)
+    }
+
+    /// Why [`Store::result`] finds nothing for the key: what changed since the most similar earlier run.
+    pub fn explain(&self, key: &Key) -> Miss {
+        if self.result_path(key).exists() {
+            return Miss::Incomplete;
+        }
+        let Ok(entries) = fs::read_dir(self.root.join("results").join(key.step())) else { return Miss::NeverRun };
+        let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        paths.sort();
+        let mut nearest: Option<Vec<_>> = None;
+        for path in paths {
+            let Ok(bytes) = fs::read(&path) else { continue };
+            let Ok(stored) = serde_json::from_slice::<Stored>(&bytes) else { continue };
+            let changed = changed_inputs(&stored.inputs, key.inputs());
+            if nearest.as_ref().is_none_or(|best| changed.len() < best.len()) {
+                nearest = Some(changed);
+            }
+        }
+        nearest.map_or(Miss::NeverRun, Miss::Changed)
+    }
+}
+
+fn changed_inputs(
+    before: &[(String, String)],
+    now: &[(String, String)],
+) -> Vec<(String, Option<String>, Option<String>)> {
+    let find = |list: &[(String, String)], name: &str| {
+        list.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone())
+    };
+    let mut changed = Vec::new();
+    for (name, value) in now {
+        let old = find(before, name);
+        if old.as_ref() != Some(value) {
+            changed.push((name.clone(), old, Some(value.clone())));
+        }
+    }
+    for (name, value) in before {
+        if find(now, name).is_none() {
+            changed.push((name.clone(), Some(value.clone()), None));
+        }
+    }
+    changed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_is_found_while_its_objects_are_there_and_a_miss_is_explained() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let key = |level: u32| Key::new("test.step", 1).input("level", level).input("file", "x");
+        assert_eq!(store.explain(&key(3)), Miss::NeverRun);
+        let object = store.put(b"value").unwrap();
+        store.record(&key(3), vec![object], &"made").unwrap();
+        assert_eq!(store.result::<String>(&key(3)).unwrap().as_deref(), Some("made"));
+        assert_eq!(store.result::<String>(&key(4)).unwrap(), None);
+        let changed = vec![("level".to_owned(), Some("3".to_owned()), Some("4".to_owned()))];
+        assert_eq!(store.explain(&key(4)), Miss::Changed(changed));
+        store.remove_object(&object).unwrap();
+        assert_eq!(store.result::<String>(&key(3)).unwrap(), None);
+        assert_eq!(store.explain(&key(3)), Miss::Incomplete);
+    }
+}

@@ -1,0 +1,156 @@
+//! Files with errors that name them, and writes that happen whole or not at all.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use crate::report::{Diagnostic, Kind};
+
+/// A file operation that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {doing} `{}`: {}", path.display(), explain(source))]
+pub struct FileError {
+    /// What was being done, as a verb: `read`, `create`.
+    pub doing: &'static str,
+    /// To which file.
+    pub path: PathBuf,
+    /// What the kernel said.
+    pub source: io::Error,
+}
+
+/// The kernel's message without Rust's `(os error 28)`.
+fn explain(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.find(" (os error") {
+        Some(end) => text[..end].to_lowercase(),
+        None => text,
+    }
+}
+
+impl From<FileError> for Diagnostic {
+    fn from(error: FileError) -> Self {
+        let diagnostic = Self::error(Kind::World, error.to_string());
+        match error.source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => diagnostic
+                .note("what was written so far is kept: the next run resumes from it")
+                .hint("free space there, or name another place with `--store` or `--output`"),
+            io::ErrorKind::PermissionDenied => {
+                diagnostic.hint("run as the owner of that place, or name another with `--store` or `--output`")
+            }
+            io::ErrorKind::ReadOnlyFilesystem => diagnostic.hint("name a place that can be written"),
+            _ => diagnostic,
+        }
+    }
+}
+
+/// Adds to a failed operation what it was and on which file.
+pub trait Context<T> {
+    /// `doing` is a verb: `read`, `create`.
+    ///
+    /// # Errors
+    /// The same failure, as a [`FileError`].
+    fn on(self, doing: &'static str, path: &Path) -> Result<T, FileError>;
+}
+
+impl<T> Context<T> for io::Result<T> {
+    fn on(self, doing: &'static str, path: &Path) -> Result<T, FileError> {
+        self.map_err(|source| FileError { doing, path: path.to_owned(), source })
+    }
+}
+
+impl<T> Context<T> for Result<T, rustix::io::Errno> {
+    fn on(self, doing: &'static str, path: &Path) -> Result<T, FileError> {
+        self.map_err(io::Error::from).on(doing, path)
+    }
+}
+
+/// All bytes of a file.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn read(path: &Path) -> Result<Vec<u8>, FileError> {
+    fs::read(path).on("read", path)
+}
+
+/// Opens a file for reading.
+///
+/// # Errors
+/// When it cannot be opened.
+pub fn open(path: &Path) -> Result<File, FileError> {
+    File::open(path).on("open", path)
+}
+
+/// Makes a directory and its parents; one that is there already is fine.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn make_directory(path: &Path) -> Result<(), FileError> {
+    fs::create_dir_all(path).on("make the directory", path)
+}
+
+/// Writes `bytes` to `path` so that a reader sees the old file or the new one, never a part.
+///
+/// # Errors
+/// When it cannot be written; the old file then still stands.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let mut file = Pending::create(path)?;
+    file.file.write_all(bytes).on("write", path)?;
+    file.publish()
+}
+
+/// A file being written beside its final name; removed again unless published.
+#[derive(Debug)]
+pub struct Pending {
+    /// Open for writing.
+    pub file: File,
+    temporary: PathBuf,
+    path: PathBuf,
+    published: bool,
+}
+
+impl Pending {
+    /// Starts writing what will be `path`.
+    ///
+    /// # Errors
+    /// When the directory does not take a new file.
+    pub fn create(path: &Path) -> Result<Self, FileError> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        // The process id keeps two builds apart; the name never reaches an output.
+        for attempt in 0.. {
+            let temporary = path.with_file_name(format!(".{name}.{}-{attempt}.part", std::process::id()));
+            match File::options().read(true).write(true).create_new(true).open(&temporary) {
+                Ok(file) => return Ok(Self { file, temporary, path: path.to_owned(), published: false }),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt < 10_000 => {}
+                Err(error) => return Err(error).on("create", path),
+            }
+        }
+        Err(io::Error::from(io::ErrorKind::AlreadyExists)).on("create", path)
+    }
+
+    /// Gives the file its final name, in place of what stood there.
+    ///
+    /// # Errors
+    /// When the rename fails.
+    pub fn publish(self) -> Result<(), FileError> {
+        let path = self.path.clone();
+        self.publish_as(&path)
+    }
+
+    /// As [`Pending::publish`], under another name of the same file system.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn publish_as(mut self, path: &Path) -> Result<(), FileError> {
+        fs::rename(&self.temporary, path).on("write", path)?;
+        self.published = true;
+        Ok(())
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if !self.published {
+            let _ = fs::remove_file(&self.temporary);
+        }
+    }
+}
