@@ -25,7 +25,14 @@ const RESTARTS: u32 = 2;
 /// The kernel's first line, without its time.
 const KERNEL_SPEAKS: &str = "Linux version ";
 /// Lines after which nothing good will come.
-const FAULTS: &[&str] = &["Shell>", "Kernel panic", "emergency mode", "No bootable device", "No bootable option"];
+const FAULTS: &[&str] = &[
+    "Shell>",
+    "No bootable device",
+    "No bootable option",
+    "Kernel panic",
+    "emergency mode",
+    "Dependency failed for initrd-root",
+];
 
 /// Clock ticks per second as the kernel shows them on every architecture that we test.
 const CLOCK_TICKS: f64 = 100.0;
@@ -222,7 +229,7 @@ impl Running {
 
     /// Everything that the console showed so far.
     pub fn console(&self) -> String {
-        String::from_utf8_lossy(&fs::read(&self.serial).unwrap_or_default()).replace('\r', "")
+        plain(&String::from_utf8_lossy(&fs::read(&self.serial).unwrap_or_default()))
     }
 
     fn kernel_speaks(&mut self) -> bool {
@@ -274,6 +281,22 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A console's text without carriage returns and control sequences (ECMA-48: ESC `[`, parameters, a letter).
+fn plain(text: &str) -> String {
+    let mut found = String::with_capacity(text.len());
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\r' => {}
+            '\x1b' => {
+                let _ = characters.find(|next| next.is_ascii_alphabetic());
+            }
+            other => found.push(other),
+        }
+    }
+    found
 }
 
 /// Between two looks at a log.
