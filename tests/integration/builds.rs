@@ -12,6 +12,7 @@ use crate::support::command::{Rolecast, run};
 use crate::support::deb::Package;
 use crate::support::host::World;
 use crate::support::outputs::Outputs;
+use crate::support::server::Server;
 
 const IMAGE: &str = "images/test.toml";
 const ROLE: &str = "small";
@@ -155,6 +156,52 @@ fn a_failing_maintainer_script_shows_what_it_said() {
         assert!(error.contains(part), "no `{part}` in:\n{error}");
     }
     assert!(!rolecast.output.join(ROLE).join("manifest.json").exists(), "a broken image was delivered");
+}
+
+#[test]
+fn an_ordinary_user_builds_the_same_root() {
+    let world = World::new();
+    let project = world.project();
+    let place = project.root().parent().expect("in a temporary folder");
+    // The packages over HTTP and the programs beside the project: the user need not see this repository.
+    let servers = [("debian", &world.debian), ("debian-security", &world.security)]
+        .map(|(name, archive)| (name, Server::start(archive.root())));
+    for program in ["rolecast", "rolecast-join"] {
+        let built = Path::new(env!("CARGO_BIN_EXE_rolecast")).with_file_name(program);
+        fs::copy(built, place.join(program)).expect("the programs were built");
+    }
+    let user = User::new();
+    run("chown", ["--recursive".as_ref(), user.0.as_ref(), place.as_os_str()]).succeeds();
+    let mut rolecast =
+        Rolecast::new(&project).under(["setpriv", "--init-groups", "--regid"].map(str::to_owned).into_iter().chain([
+            user.0.clone(),
+            "--reuid".to_owned(),
+            user.0.clone(),
+        ]));
+    rolecast.program = place.join("rolecast");
+    for (name, server) in &servers {
+        rolecast = rolecast.mirror(name, &server.url());
+    }
+    rolecast.build(IMAGE, &[]).succeeds();
+    assert_eq!(manifest(&rolecast.output), undisturbed());
+}
+
+/// A user with a range of subordinate ids (useradd(8) gives one); removed when dropped.
+struct User(String);
+
+impl User {
+    #[track_caller]
+    fn new() -> Self {
+        let name = format!("rolecast{}", std::process::id());
+        run("useradd", ["--no-create-home", "--shell", "/bin/sh", &name]).succeeds();
+        Self(name)
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        let _ = crate::support::command::command("userdel").arg(&self.0).output();
+    }
 }
 
 /// The manifest of one build that nothing disturbed, made by the first caller.

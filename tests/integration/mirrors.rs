@@ -159,6 +159,84 @@ fn mirrors_that_fail_are_told_as_such() {
 }
 
 #[test]
+fn a_slow_mirror_is_waited_for() {
+    let site = Site::new();
+    site.server.behave("Packages", Manner::Slow(500));
+    site.lock().succeeds();
+}
+
+#[test]
+fn every_compression_of_an_index_is_read() {
+    let mut site = Site::new();
+    site.lock().succeeds();
+    let lock = site.lock_text();
+    for compression in [Compression::Gzip, Compression::Xz, Compression::Zstd] {
+        for other in [".gz", ".xz", ".zst"] {
+            let path = format!("dists/trixie/main/binary-amd64/Packages{other}");
+            let _ = fs::remove_file(site.archive.root().join(path));
+        }
+        site.archive.indexes = vec![compression];
+        site.archive.publish();
+        let place = tempfile::tempdir().expect("a temporary folder");
+        let mut rolecast = Rolecast::new(&site.project);
+        rolecast.store = place.path().join("store");
+        rolecast.run(&["lock", IMAGE, "--update"]).succeeds();
+        let versions =
+            |text: &str| text.lines().filter(|line| line.contains("pool/")).map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(versions(&site.lock_text()), versions(&lock), "{compression:?}");
+    }
+}
+
+#[test]
+fn a_ppa_with_its_own_key_wins_by_priority() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let [ubuntu, ppa] = ["ubuntu", "ppa"].map(|name| folder.path().join(name));
+    let mut distribution = Archive::new(&ubuntu, "noble", 3);
+    for package in [
+        Package::new("maas", "2:9.9"),
+        Package::new("maas-common", "2:9.9"),
+        Package::new("python3", "3.12"),
+        Package::new("kernel-stub", "1"),
+    ] {
+        distribution.add(&package.compressed(Compression::Zstd));
+    }
+    distribution.publish();
+    let mut team = Archive::new(&ppa, "noble", 4);
+    for package in [
+        Package::new("maas", "1:3.7.0").field("Depends", "maas-common (= 1:3.7.0), python3"),
+        Package::new("maas-common", "1:3.7.0"),
+    ] {
+        team.add(&package.compressed(Compression::Zstd));
+    }
+    team.publish();
+    let project = Project::new();
+    let image = format!(
+        "version = \"1\"\n\n[distribution]\nid = \"ubuntu\"\nsuite = \"noble\"\n\n\
+         [archive.ubuntu]\nsuites = [\"noble\"]\ncomponents = [\"main\"]\nmirror = \"{}\"\n\n\
+         [archive.maas]\nsuites = [\"noble\"]\nmirror = \"{}\"\npriority = 700\n\n[role.small]\nformats = [\"tar\"]\n",
+        distribution.url(),
+        team.url()
+    );
+    project
+        .write(IMAGE, image)
+        .write("images/keyrings/ubuntu-archive.pgp", distribution.key.certificate())
+        .write("images/keyrings/maas.pgp", team.key.certificate())
+        .write("profiles/small.toml", "packages = [\"maas\"]\n")
+        .write("profiles/tools.toml", "packages = [\"kernel-stub\"]\n");
+    let rolecast = Rolecast::new(&project);
+    rolecast.run(&["lock", IMAGE]).succeeds();
+    let lock = fs::read_to_string(project.root().join(LOCK)).expect("a lock");
+    assert!(lock.contains("maas_3.7.0_all.deb") && lock.contains("maas-common_3.7.0_all.deb"), "{lock}");
+    assert!(lock.contains("python3_3.12_all.deb") && !lock.contains("9.9"), "{lock}");
+    assert!(lock.contains(&distribution.key.fingerprint()) && lock.contains(&team.key.fingerprint()), "{lock}");
+    // The PPA's key vouches for the PPA alone.
+    project.write("images/keyrings/maas.pgp", distribution.key.certificate());
+    let outcome = rolecast.run(&["lock", IMAGE, "--update"]);
+    assert_eq!(outcome.code, Some(UNTRUSTED), "{outcome}");
+    assert!(outcome.stderr.contains("maas"), "{outcome}");
+}
+
+#[test]
 fn a_package_that_is_gone_is_replaced_or_named() {
     let mut site = Site::new();
     site.lock().succeeds();

@@ -51,48 +51,27 @@ enum Medium {
 /// A machine to be started.
 pub struct Machine {
     medium: Medium,
+    /// In MiB.
     memory: u32,
-    script: Option<String>,
-    volumes: Vec<PathBuf>,
+    checked: bool,
 }
 
 impl Machine {
     /// Boots the raw disk at `image` under UEFI, and writes to it.
     pub fn from_disk(image: &Path) -> Self {
-        Self { medium: Medium::Disk(image.into()), memory: 1024, script: Some(String::new()), volumes: Vec::new() }
+        Self { medium: Medium::Disk(image.into()), memory: 1024, checked: true }
     }
 
     /// Boots the iPXE script `first` of `folder` over QEMU's own TFTP.
     pub fn from_network(folder: &Path, first: &str) -> Self {
         let medium = Medium::Network(folder.into(), first.into());
-        Self { medium, memory: 2048, script: Some(String::new()), volumes: Vec::new() }
-    }
-
-    /// Memory in MiB.
-    #[must_use]
-    pub fn memory(mut self, mebibytes: u32) -> Self {
-        self.memory = mebibytes;
-        self
-    }
-
-    /// Adds shell lines to what the check does before it powers the machine off; [`Report`] says how to speak.
-    #[must_use]
-    pub fn check(mut self, script: &str) -> Self {
-        self.script = Some(script.into());
-        self
+        Self { medium, memory: 2048, checked: true }
     }
 
     /// Passes no check: the machine stays on.
     #[must_use]
     pub fn unchecked(mut self) -> Self {
-        self.script = None;
-        self
-    }
-
-    /// Adds a second disk, read-only (a seed volume).
-    #[must_use]
-    pub fn volume(mut self, image: &Path) -> Self {
-        self.volumes.push(image.into());
+        self.checked = false;
         self
     }
 
@@ -142,11 +121,8 @@ impl Machine {
                 command.args(["-device", "virtio-net-pci,netdev=net", "-boot", "n"]);
             }
         }
-        for volume in &self.volumes {
-            command.arg("-drive").arg(format!("if=virtio,format=raw,readonly=on,file={}", volume.display()));
-        }
-        if let Some(script) = &self.script {
-            for (name, text) in Report::units("/dev/ttyS1", script) {
+        if self.checked {
+            for (name, text) in Report::units("/dev/ttyS1") {
                 let value = format!("io.systemd.credential.binary:{name}={}", base64(text.as_bytes()));
                 command.arg("-smbios").arg(format!("type=11,value={value}"));
             }
