@@ -21,7 +21,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("deb", &[]),
     ("digest", &[]),
     ("format", &["tree"]),
-    ("image", &["plan", "tree", "format", "store", "report"]),
+    // Beside the design's: `sys`, for writing the manifest and opening what is inspected.
+    ("image", &["plan", "tree", "format", "store", "sys", "report"]),
     ("join", &["ticket", "sys", "report"]),
     ("lab", &["seed", "image", "sys", "report"]),
     ("layer", &["plan", "deb", "tree", "store", "sys", "report"]),
@@ -38,7 +39,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// What the two programs start from.
-const PROGRAMS: &[(&str, &[&str])] = &[("rolecast", &["cli"]), ("rolecast-join", &["join"])];
+const PROGRAMS: &[(&str, &[&str])] = &[("rolecast", &["cli"]), ("rolecast-join", &["join", "report"])];
 
 #[test]
 fn rooms_import_only_what_the_design_names() {

@@ -1,8 +1,12 @@
 //! A binary package's stanza, from a Packages index or a .deb's control file.
+//!
+//! Everything in a stanza that could name a file is checked here: name, version, architecture and `Filename` are
+//! safe to build paths of. Specification: deb-control(5), policy 5.3, the repository format of the Debian wiki.
 
-use super::relation::{Alternatives, Relation};
-use super::version::Version;
-use crate::digest::Digest;
+use super::control::{ControlError, ControlProblem, Field, Stanza};
+use super::relation::{RelationError, Relations, Shape, is_architecture, is_package_name};
+use super::version::{Version, VersionError};
+use crate::digest::{Digest, ParseDigestError};
 
 /// The `Multi-Arch` field.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,7 +22,23 @@ pub enum MultiArch {
     Allowed,
 }
 
-/// What the solver and the lock need of a stanza.
+/// The `Priority` field; the most important is the greatest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// `extra`, absent, or a word that policy does not know.
+    #[default]
+    Extra,
+    /// `optional`.
+    Optional,
+    /// `standard`.
+    Standard,
+    /// `important`.
+    Important,
+    /// `required`.
+    Required,
+}
+
+/// What the solver, the lock and the unpacker need of a stanza.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Package {
     /// `Package`.
@@ -29,30 +49,291 @@ pub struct Package {
     pub architecture: String,
     /// `Essential: yes`.
     pub essential: bool,
+    /// `Protected: yes`, or its older spelling `Important: yes`.
+    pub protected: bool,
     /// `Multi-Arch`.
     pub multi_arch: MultiArch,
-    /// `Priority`: `required`, `important`, ….
-    pub priority: String,
+    /// `Priority`.
+    pub priority: Priority,
     /// `Depends`.
-    pub depends: Vec<Alternatives>,
+    pub depends: Relations,
     /// `Pre-Depends`.
-    pub pre_depends: Vec<Alternatives>,
+    pub pre_depends: Relations,
     /// `Recommends`.
-    pub recommends: Vec<Alternatives>,
+    pub recommends: Relations,
     /// `Conflicts`.
-    pub conflicts: Vec<Relation>,
+    pub conflicts: Relations,
     /// `Breaks`.
-    pub breaks: Vec<Relation>,
+    pub breaks: Relations,
     /// `Replaces`.
-    pub replaces: Vec<Relation>,
+    pub replaces: Relations,
     /// `Provides`; a version, where given, is with `=`.
-    pub provides: Vec<Relation>,
+    pub provides: Relations,
     /// `Filename`: path from the archive's root; empty in a .deb's own control file.
     pub filename: String,
     /// `Size` in bytes; 0 in a .deb's own control file.
     pub size: u64,
     /// `SHA256`; none in a .deb's own control file.
     pub sha256: Option<Digest>,
-    /// `Installed-Size` in KiB.
+    /// `Installed-Size` in KiB; 0 where absent.
     pub installed_size: u64,
+}
+
+/// Why a stanza is no package.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PackageError {
+    /// A line that is no field.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// A field that must be there is not.
+    #[error("the stanza at line {line} has no `{field}`")]
+    Missing {
+        /// First line of the stanza, from 1.
+        line: usize,
+        /// The field.
+        field: &'static str,
+    },
+    /// A field's value is not what it has to be.
+    #[error("line {line}: `{field}`: {problem}")]
+    Value {
+        /// The field's line, from 1.
+        line: usize,
+        /// The field.
+        field: &'static str,
+        /// What is wrong with the value.
+        problem: ValueProblem,
+    },
+}
+
+/// What is wrong with a value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ValueProblem {
+    /// A relation.
+    #[error(transparent)]
+    Relation(#[from] RelationError),
+    /// A version.
+    #[error(transparent)]
+    Version(#[from] VersionError),
+    /// A digest.
+    #[error(transparent)]
+    Digest(#[from] ParseDigestError),
+    /// A number.
+    #[error("`{0}` is not a number of bytes")]
+    Number(String),
+    /// A word that is none of those allowed.
+    #[error("`{0}` is none of the words allowed")]
+    Word(String),
+    /// A path that leaves the archive.
+    #[error("`{0}` is not a path inside the archive")]
+    Path(String),
+}
+
+/// The fields that are read; an index into this list names a field below.
+const FIELDS: [&str; 19] = [
+    "Package",
+    "Version",
+    "Architecture",
+    "Essential",
+    "Protected",
+    "Important",
+    "Multi-Arch",
+    "Priority",
+    "Depends",
+    "Pre-Depends",
+    "Recommends",
+    "Conflicts",
+    "Breaks",
+    "Replaces",
+    "Provides",
+    "Filename",
+    "Size",
+    "SHA256",
+    "Installed-Size",
+];
+
+/// The values of [`FIELDS`] in one stanza.
+struct Values<'a> {
+    stanza: Stanza<'a>,
+    found: [Option<Field<'a>>; FIELDS.len()],
+}
+
+impl<'a> Values<'a> {
+    /// One pass over the stanza.
+    fn of(stanza: Stanza<'a>) -> Result<Self, ControlError> {
+        let mut found = [None; FIELDS.len()];
+        for field in stanza.fields() {
+            let field = field?;
+            let Some(index) = FIELDS.iter().position(|name| name.eq_ignore_ascii_case(field.name)) else { continue };
+            if found[index].replace(field).is_some() {
+                let problem = ControlProblem::Duplicate(FIELDS[index].to_owned());
+                return Err(ControlError { line: field.line, problem });
+            }
+        }
+        Ok(Self { stanza, found })
+    }
+
+    fn get(&self, name: &'static str) -> Option<&Field<'a>> {
+        self.found.iter().zip(FIELDS).find(|(_, known)| *known == name).and_then(|(field, _)| field.as_ref())
+    }
+
+    /// The field read by `read`; `default` where it is absent.
+    fn read<T, E: Into<ValueProblem>>(
+        &self,
+        name: &'static str,
+        default: T,
+        read: impl FnOnce(&'a str) -> Result<T, E>,
+    ) -> Result<T, PackageError> {
+        let Some(field) = self.get(name) else { return Ok(default) };
+        read(field.value).map_err(|problem| PackageError::Value {
+            line: field.line,
+            field: name,
+            problem: problem.into(),
+        })
+    }
+
+    /// The field read by `read`; an error where it is absent.
+    fn require<T, E: Into<ValueProblem>>(
+        &self,
+        name: &'static str,
+        read: impl FnOnce(&'a str) -> Result<T, E>,
+    ) -> Result<T, PackageError> {
+        let value = self.read(name, None, |text| read(text).map(Some))?;
+        value.ok_or(PackageError::Missing { line: self.stanza.line(), field: name })
+    }
+
+    fn relations(&self, name: &'static str, shape: Shape) -> Result<Relations, PackageError> {
+        self.read(name, Relations::default(), |text| Relations::parse(text, shape))
+    }
+}
+
+impl Package {
+    /// Reads a stanza of a Packages index or of a .deb's control file. Fields that nobody here needs are skipped.
+    ///
+    /// # Errors
+    /// A broken line, a missing `Package`, `Version` or `Architecture`, a field twice, a value that breaks its form.
+    pub fn parse(stanza: Stanza<'_>) -> Result<Self, PackageError> {
+        let values = Values::of(stanza)?;
+        Ok(Self {
+            name: values.require("Package", |text| {
+                is_package_name(text).then(|| text.to_owned()).ok_or(RelationError::Name(short(text)))
+            })?,
+            version: values.require("Version", Version::parse)?,
+            architecture: values.require("Architecture", |text| {
+                is_architecture(text).then(|| text.to_owned()).ok_or(RelationError::Qualifier(short(text)))
+            })?,
+            essential: values.read("Essential", false, yes_or_no)?,
+            protected: values.read("Protected", false, yes_or_no)? | values.read("Important", false, yes_or_no)?,
+            multi_arch: values.read("Multi-Arch", MultiArch::No, |text| match text {
+                "no" => Ok(MultiArch::No),
+                "same" => Ok(MultiArch::Same),
+                "foreign" => Ok(MultiArch::Foreign),
+                "allowed" => Ok(MultiArch::Allowed),
+                other => Err(ValueProblem::Word(short(other))),
+            })?,
+            priority: values.read("Priority", Priority::Extra, |text| {
+                Ok::<_, ValueProblem>(match text {
+                    "required" => Priority::Required,
+                    "important" => Priority::Important,
+                    "standard" => Priority::Standard,
+                    "optional" => Priority::Optional,
+                    _ => Priority::Extra,
+                })
+            })?,
+            depends: values.relations("Depends", Shape::Alternatives)?,
+            pre_depends: values.relations("Pre-Depends", Shape::Alternatives)?,
+            recommends: values.relations("Recommends", Shape::Alternatives)?,
+            conflicts: values.relations("Conflicts", Shape::Plain)?,
+            breaks: values.relations("Breaks", Shape::Plain)?,
+            replaces: values.relations("Replaces", Shape::Plain)?,
+            provides: values.relations("Provides", Shape::Provides)?,
+            filename: values.read("Filename", String::new(), archive_path)?,
+            size: values.read("Size", 0, number)?,
+            sha256: values.read("SHA256", None, |text| Digest::parse(text).map(Some))?,
+            installed_size: values.read("Installed-Size", 0, number)?,
+        })
+    }
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(120).collect()
+}
+
+fn yes_or_no(text: &str) -> Result<bool, ValueProblem> {
+    match text {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        other => Err(ValueProblem::Word(short(other))),
+    }
+}
+
+fn number(text: &str) -> Result<u64, ValueProblem> {
+    text.parse().map_err(|_| ValueProblem::Number(short(text)))
+}
+
+/// A relative path of plain components. Flat repositories write `./name`; the dot is dropped.
+fn archive_path(text: &str) -> Result<String, ValueProblem> {
+    let path = text.trim_start_matches("./");
+    let plain = |part: &str| !matches!(part, "" | "." | "..") && part.bytes().all(|byte| byte.is_ascii_graphic());
+    if path.len() > 4096 || !path.split('/').all(plain) || path.contains(['\\', '?', '#']) {
+        return Err(ValueProblem::Path(short(text)));
+    }
+    Ok(path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::control::Stanzas;
+    use super::*;
+
+    const STANZA: &str = "Package: init\nProtected: yes\nPriority: important\nInstalled-Size: 12\n\
+        Architecture: amd64\nMulti-Arch: foreign\nVersion: 1.69\n\
+        Pre-Depends: systemd-sysv | orphan-sysvinit-scripts\nProvides: a, b (= 2)\nBreaks: c (<< 3)\n\
+        Description: text: with (odd [things\n and, more\n\
+        Filename: pool/main/i/init-system-helpers/init_1.69_amd64.deb\nSize: 1234\n\
+        SHA256: ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\n";
+
+    fn parse(text: &str) -> Result<Package, PackageError> {
+        Package::parse(Stanzas::new(text).next().expect("a stanza"))
+    }
+
+    #[test]
+    fn a_stanza_is_read() {
+        let package = parse(STANZA).expect("a package");
+        assert_eq!((package.name.as_str(), package.version.as_str()), ("init", "1.69"));
+        assert!(package.protected && !package.essential);
+        assert_eq!((package.multi_arch, package.priority), (MultiArch::Foreign, Priority::Important));
+        assert_eq!(package.pre_depends.alternatives()[0].0.len(), 2);
+        assert_eq!(package.provides.relations()[1].to_string(), "b (= 2)");
+        assert_eq!((package.size, package.installed_size), (1234, 12));
+        assert_eq!(package.sha256, Some(Digest::of(b"abc")));
+        assert!(package.depends.is_empty());
+    }
+
+    #[test]
+    fn hostile_values_are_refused_with_their_line() {
+        let minimal = "Package: a\nVersion: 1\nArchitecture: all\n";
+        assert!(parse(minimal).is_ok());
+        for line in [
+            "Package: b",
+            "Filename: ../../etc/passwd",
+            "Filename: /etc/passwd",
+            "Filename: pool/a b.deb",
+            "Filename: pool//a.deb",
+            "Filename:",
+            "Size: -1",
+            "Size: 99999999999999999999",
+            "SHA256: 12",
+            "Multi-Arch: maybe",
+            "Essential: perhaps",
+            "Depends: a (>> 1",
+            "Provides: a (>= 1)",
+            "no field",
+        ] {
+            let error = parse(&format!("{minimal}{line}\n")).expect_err(line).to_string();
+            assert!(error.contains("line 4"), "{line}: {error}");
+        }
+        for text in ["Package: ../a\nVersion: 1\nArchitecture: all\n", "Package: a\nVersion: 1\n", "Version: 1\n"] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
 }

@@ -1,6 +1,13 @@
 //! Relations between packages, as Debian policy 7.1 writes them.
+//!
+//! A whole index holds half a million relations and a solve looks at a few thousand, so a field is checked once
+//! and kept as text ([`Relations`]); what a reader asks for is cut from it then. Restrictions for architectures and
+//! build profiles belong in source packages only and are refused.
 
-use super::version::Version;
+use std::cmp::Ordering;
+use std::fmt;
+
+use super::version::{self, Version, VersionError};
 
 /// How a version is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,6 +24,62 @@ pub enum Operator {
     Later,
 }
 
+impl Operator {
+    /// Whether a version that stands in `order` to the one named in the relation satisfies it.
+    pub const fn accepts(self, order: Ordering) -> bool {
+        match self {
+            Self::Earlier => order.is_lt(),
+            Self::EarlierOrEqual => order.is_le(),
+            Self::Equal => order.is_eq(),
+            Self::LaterOrEqual => order.is_ge(),
+            Self::Later => order.is_gt(),
+        }
+    }
+
+    /// As written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Earlier => "<<",
+            Self::EarlierOrEqual => "<=",
+            Self::Equal => "=",
+            Self::LaterOrEqual => ">=",
+            Self::Later => ">>",
+        }
+    }
+}
+
+/// Why a text is no relation.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RelationError {
+    /// Nothing where a package name should stand.
+    #[error("a package name is missing")]
+    MissingName,
+    /// A name that dpkg would refuse.
+    #[error("`{0}` is not a package name: letters, digits and `+`, `-`, `.`, starting with a letter or digit")]
+    Name(String),
+    /// What follows the colon is no architecture.
+    #[error("`{0}` is not an architecture, `any` or `native`")]
+    Qualifier(String),
+    /// No known operator after the parenthesis.
+    #[error("`({0}` does not start with `<<`, `<=`, `=`, `>=` or `>>`")]
+    Operator(String),
+    /// A parenthesis that does not close, or text after it.
+    #[error("`{0}` is not of the form `name (>= version)`")]
+    Shape(String),
+    /// A version that is none.
+    #[error(transparent)]
+    Version(#[from] VersionError),
+    /// `[arch]` or `<profile>`.
+    #[error("`{0}` restricts by architecture or build profile, which only source packages may")]
+    Restriction(String),
+    /// `|` in a field without alternatives.
+    #[error("`{0}` holds alternatives where none are allowed")]
+    Alternatives(String),
+    /// `Provides` with an operator other than `=`.
+    #[error("`{0}` provides with an operator other than `=`")]
+    Provides(String),
+}
+
 /// One relation: `name:qualifier (>= version)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Relation {
@@ -31,3 +94,298 @@ pub struct Relation {
 /// `a | b | c`: any one of them will do; the first is preferred.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alternatives(pub Vec<Relation>);
+
+/// A relation that borrows a field's text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RelationRef<'a> {
+    /// Package name.
+    pub name: &'a str,
+    /// What follows the colon.
+    pub qualifier: Option<&'a str>,
+    /// The version asked for, as text that is known to be a version.
+    pub version: Option<(Operator, &'a str)>,
+}
+
+impl<'a> RelationRef<'a> {
+    /// Reads one relation.
+    ///
+    /// # Errors
+    /// When it breaks policy 7.1.
+    pub fn parse(text: &'a str) -> Result<Self, RelationError> {
+        let text = text.trim();
+        let short = || text.chars().take(120).collect::<String>();
+        let (head, inside, after) = match text.split_once('(') {
+            None => (text, None, ""),
+            Some((head, rest)) => {
+                let (inside, after) = rest.split_once(')').ok_or_else(|| RelationError::Shape(short()))?;
+                (head.trim_end(), Some(inside), after)
+            }
+        };
+        if [head, after].iter().any(|outside| outside.contains(['[', '<'])) {
+            return Err(RelationError::Restriction(short()));
+        }
+        if !after.is_empty() {
+            return Err(RelationError::Shape(short()));
+        }
+        let version = inside.map(parse_version).transpose()?;
+        let (name, qualifier) = match head.split_once(':') {
+            None => (head, None),
+            Some((name, qualifier)) => (name, Some(qualifier)),
+        };
+        if name.is_empty() {
+            return Err(RelationError::MissingName);
+        }
+        if !is_package_name(name) {
+            return Err(RelationError::Name(name.chars().take(120).collect()));
+        }
+        if let Some(qualifier) = qualifier.filter(|qualifier| !is_architecture(qualifier)) {
+            return Err(RelationError::Qualifier(qualifier.chars().take(120).collect()));
+        }
+        Ok(Self { name, qualifier, version })
+    }
+
+    /// Whether the version `found` satisfies the relation's version, if it names one.
+    pub fn accepts(&self, found: &str) -> bool {
+        self.version.is_none_or(|(operator, wanted)| operator.accepts(version::compare(found, wanted)))
+    }
+
+    /// The same with text of its own.
+    pub fn to_relation(&self) -> Relation {
+        Relation {
+            name: self.name.to_owned(),
+            qualifier: self.qualifier.map(str::to_owned),
+            // The text was checked when it was cut.
+            version: self.version.and_then(|(operator, text)| Some((operator, Version::parse(text).ok()?))),
+        }
+    }
+}
+
+fn parse_version(inside: &str) -> Result<(Operator, &str), RelationError> {
+    // `<` and `>` are the obsolete spellings of `<=` and `>=`, which dpkg still reads so.
+    const OPERATORS: [(&str, Operator); 7] = [
+        ("<<", Operator::Earlier),
+        ("<=", Operator::EarlierOrEqual),
+        (">>", Operator::Later),
+        (">=", Operator::LaterOrEqual),
+        ("=", Operator::Equal),
+        ("<", Operator::EarlierOrEqual),
+        (">", Operator::LaterOrEqual),
+    ];
+    let inside = inside.trim();
+    let found = OPERATORS.iter().find_map(|(text, operator)| Some((*operator, inside.strip_prefix(text)?.trim())));
+    let (operator, text) = found.ok_or_else(|| RelationError::Operator(inside.chars().take(80).collect()))?;
+    version::check(text)?;
+    Ok((operator, text))
+}
+
+/// Whether dpkg takes `name` for a package name. Such a name is safe as a file name.
+pub fn is_package_name(name: &str) -> bool {
+    name.len() <= 255
+        && name.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.' | b'_'))
+}
+
+/// Whether `text` has the form of an architecture's name.
+pub fn is_architecture(text: &str) -> bool {
+    text.len() <= 64
+        && text.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+impl Relation {
+    /// Reads one relation.
+    ///
+    /// # Errors
+    /// When it breaks policy 7.1.
+    pub fn parse(text: &str) -> Result<Self, RelationError> {
+        RelationRef::parse(text).map(|relation| relation.to_relation())
+    }
+
+    /// The same, borrowed.
+    pub fn as_ref(&self) -> RelationRef<'_> {
+        RelationRef {
+            name: &self.name,
+            qualifier: self.qualifier.as_deref(),
+            version: self.version.as_ref().map(|(operator, version)| (*operator, version.as_str())),
+        }
+    }
+}
+
+impl Alternatives {
+    /// Reads `a | b (>= 1)`.
+    ///
+    /// # Errors
+    /// When an alternative breaks policy 7.1, or a comma makes it more than one group.
+    pub fn parse(text: &str) -> Result<Self, RelationError> {
+        text.split('|').map(Relation::parse).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl fmt::Display for RelationRef<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name)?;
+        if let Some(qualifier) = self.qualifier {
+            write!(formatter, ":{qualifier}")?;
+        }
+        match self.version {
+            None => Ok(()),
+            Some((operator, version)) => write!(formatter, " ({} {version})", operator.as_str()),
+        }
+    }
+}
+
+impl fmt::Display for Relation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_ref().fmt(formatter)
+    }
+}
+
+impl fmt::Display for Alternatives {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, relation) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { " | " };
+            write!(formatter, "{separator}{relation}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What a field's relations may look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// `Depends` and its like: alternatives.
+    Alternatives,
+    /// `Conflicts`, `Breaks`, `Replaces`: no alternatives.
+    Plain,
+    /// `Provides`: no alternatives, and `=` only.
+    Provides,
+}
+
+/// The alternatives of one group's text, in order. The text comes from a checked field, so nothing is dropped.
+pub fn alternatives_of(group: &str) -> impl Iterator<Item = RelationRef<'_>> {
+    group.split('|').filter_map(|one| RelationRef::parse(one).ok())
+}
+
+/// A relation field: checked text, read on demand.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Relations(Box<str>);
+
+impl Relations {
+    /// Checks a field's value.
+    ///
+    /// # Errors
+    /// The first relation that breaks policy 7.1 or `shape`.
+    pub fn parse(text: &str, shape: Shape) -> Result<Self, RelationError> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Ok(Self::default());
+        }
+        for group in text.split(',') {
+            let short = || group.trim().chars().take(120).collect::<String>();
+            if shape != Shape::Alternatives && group.contains('|') {
+                return Err(RelationError::Alternatives(short()));
+            }
+            for one in group.split('|') {
+                let relation = RelationRef::parse(one)?;
+                let provides = relation.version.is_none_or(|(operator, _)| operator == Operator::Equal);
+                if shape == Shape::Provides && !provides {
+                    return Err(RelationError::Provides(short()));
+                }
+            }
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// Whether the field is absent or empty.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The field's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The texts of the groups that commas separate; [`alternatives_of`] reads one.
+    pub fn group_texts(&self) -> impl Iterator<Item = &str> {
+        self.0.split(',').map(str::trim).filter(|group| !group.is_empty())
+    }
+
+    /// The groups that commas separate, each as its alternatives in order.
+    pub fn groups(&self) -> impl Iterator<Item = impl Iterator<Item = RelationRef<'_>>> {
+        self.group_texts().map(alternatives_of)
+    }
+
+    /// All relations in order, whatever group they are in; for fields without alternatives.
+    pub fn iter(&self) -> impl Iterator<Item = RelationRef<'_>> {
+        self.groups().flatten()
+    }
+
+    /// The groups with text of their own.
+    pub fn alternatives(&self) -> Vec<Alternatives> {
+        self.groups().map(|group| Alternatives(group.map(|one| one.to_relation()).collect())).collect()
+    }
+
+    /// The relations with text of their own.
+    pub fn relations(&self) -> Vec<Relation> {
+        self.iter().map(|one| one.to_relation()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_is_cut_into_groups_and_alternatives() {
+        let field = "libc6 (>= 2.38), default-mta | mail-transport-agent,\n python3:any (<<3.14), a:amd64 (= 1:2-3)";
+        let relations = Relations::parse(field, Shape::Alternatives).expect("a field");
+        let texts: Vec<String> = relations.alternatives().iter().map(ToString::to_string).collect();
+        let expected =
+            ["libc6 (>= 2.38)", "default-mta | mail-transport-agent", "python3:any (<< 3.14)", "a:amd64 (= 1:2-3)"];
+        assert_eq!(texts, expected);
+        assert!(Relations::parse(" \n ", Shape::Plain).expect("empty").is_empty());
+    }
+
+    #[test]
+    fn operators_decide_as_policy_says() {
+        for (text, version, expected) in [
+            ("a (<< 2)", "2", false),
+            ("a (<= 2)", "2", true),
+            ("a (= 2)", "2.0", false),
+            ("a (= 2)", "02", true),
+            ("a (>= 2)", "2~", false),
+            ("a (>> 2)", "2+b1", true),
+            ("a (> 2)", "2", true),
+            ("a", "anything", true),
+        ] {
+            assert_eq!(RelationRef::parse(text).expect(text).accepts(version), expected, "{text} {version}");
+        }
+    }
+
+    #[test]
+    fn broken_relations_are_refused() {
+        for (text, shape) in [
+            ("a,,b", Shape::Alternatives),
+            ("a |", Shape::Alternatives),
+            ("a (1)", Shape::Alternatives),
+            ("a (>= )", Shape::Alternatives),
+            ("a (>= 1", Shape::Alternatives),
+            ("a (>= 1) b", Shape::Alternatives),
+            ("a b", Shape::Alternatives),
+            ("../a", Shape::Alternatives),
+            ("-a", Shape::Alternatives),
+            ("a:", Shape::Alternatives),
+            ("a:b/c", Shape::Alternatives),
+            ("a [amd64]", Shape::Alternatives),
+            ("a (>= 1) [amd64]", Shape::Alternatives),
+            ("a <!nocheck>", Shape::Alternatives),
+            ("a (>= 1) <!nocheck>", Shape::Alternatives),
+            ("a | b", Shape::Plain),
+            ("a | b", Shape::Provides),
+            ("a (>= 1)", Shape::Provides),
+        ] {
+            assert!(Relations::parse(text, shape).is_err(), "{text}");
+        }
+    }
+}

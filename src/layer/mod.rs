@@ -2,3 +2,25 @@
 //!
 //! Owns the laying of .debs with dpkg's database, running maintainer scripts in the sandbox, laying overlays and units, and
 //! the one place where times, owners, caches and logs are normalised. Knows no output format.
+
+pub mod accounts;
+mod capture;
+mod checkout;
+pub mod configure;
+pub mod database;
+pub mod initrd;
+mod inside;
+pub mod lay;
+pub mod overlay;
+mod place;
+pub mod root;
+mod scripts;
+pub mod settle;
+pub mod units;
+pub mod unpack;
+
+#[cfg(test)]
+mod tests;
+
+pub use configure::{Job, Laid, Listener, Progress, Workshop};
+pub use inside::helper_main;

@@ -3,5 +3,6 @@
 //! The only room with `unsafe`. Used by both binaries. Decides nothing about images.
 
 pub mod files;
+pub mod sandbox;
 
 pub use files::FileError;

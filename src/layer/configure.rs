@@ -1,0 +1,371 @@
+//! From a layer's step to its configured tree, at most once for a key.
+//!
+//! Owns the workshop of a build: which checkouts are on disk, what is asked of the sandbox's inside, and what the store
+//! remembers of it. What configuring *is* lies in `scripts`, `lay`, `capture` and `settle`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::{Digest, Key};
+use crate::plan::LayerStep;
+use crate::report::{Diagnostic, Kind as Problem, Report};
+use crate::spec::Before;
+use crate::store::{Scratch, Store};
+use crate::sys::sandbox::{Mode, Sandbox};
+use crate::tree::{Content, Kind, Meta, Node, Origin, Tree, TreePath};
+
+use super::accounts::{Account, Accounts};
+use super::inside::{Answer, Configure, Request, Run, Stored, Task};
+use super::{lay, unpack};
+
+/// A configured layer.
+#[derive(Clone, Debug)]
+pub struct Laid {
+    /// Digest of the stored tree (of its dump with places).
+    pub digest: Digest,
+    /// The tree: parents' layers and this one.
+    pub tree: Arc<Tree>,
+}
+
+/// What a workshop is doing, for whoever shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// So many packages of the layer are unpacked.
+    Unpacked {
+        /// How many.
+        done: usize,
+        /// Of how many.
+        total: usize,
+    },
+    /// A step begins.
+    Step(String),
+    /// A program in the sandbox wrote a line.
+    Line(String),
+    /// A step is over; CPU time of it and all that it ran.
+    Took(String, Duration),
+}
+
+/// Takes progress; called from several threads.
+pub type Listener<'a> = &'a (dyn Fn(Progress) + Sync);
+
+/// A program to run over a laid tree.
+#[derive(Clone, Debug)]
+pub struct Job<'a> {
+    /// Names the result in the store: everything that decides it.
+    pub key: Key,
+    /// For `SOURCE_DATE_EPOCH`.
+    pub epoch: i64,
+    /// Files to lay first: path without leading `/` into a directory that is there (`run` and `tmp` are), permission
+    /// bits, bytes.
+    pub files: &'a [(&'a str, u16, &'a [u8])],
+    /// Program and arguments.
+    pub command: &'a [&'a str],
+    /// Paths of files to store afterwards.
+    pub outputs: &'a [&'a str],
+}
+
+/// Where the layers of one build are configured.
+#[derive(Debug)]
+pub struct Workshop<'a> {
+    store: &'a Store,
+    sandbox: Sandbox,
+    scratch: Scratch,
+    /// Directories of the checkouts on disk, the uppermost first, by their trees. The inner lock is held while one is
+    /// made, so that two children of one parent wait for one checkout.
+    checkouts: Mutex<BTreeMap<Digest, Arc<Mutex<Option<Vec<String>>>>>>,
+    next: AtomicUsize,
+    /// Where the working directory goes when something failed in it.
+    kept: Mutex<Option<PathBuf>>,
+}
+
+/// What the store remembers of a configured layer.
+#[derive(Serialize, Deserialize)]
+struct Configured {
+    tree: Digest,
+}
+
+impl<'a> Workshop<'a> {
+    /// A workshop over `store`.
+    ///
+    /// # Errors
+    /// When the store does not take a working directory.
+    pub fn new(store: &'a Store, sandbox: Sandbox) -> Result<Self, Report> {
+        let scratch = store.scratch("layers").map_err(Diagnostic::from)?;
+        Ok(Self {
+            store,
+            sandbox,
+            scratch,
+            checkouts: Mutex::default(),
+            next: AtomicUsize::new(0),
+            kept: Mutex::default(),
+        })
+    }
+
+    /// The layer of `step` configured over `parent`: out of the store where it is there, else made.
+    ///
+    /// # Errors
+    /// A package that is refused, files that do not fit together, a maintainer script that fails (with the end of its
+    /// output and how to look at what it left), no space.
+    pub fn configured(&self, step: &LayerStep, parent: Option<&Laid>, listener: Listener<'_>) -> Result<Laid, Report> {
+        if let Some(laid) = self.remembered(&step.key)? {
+            return Ok(laid);
+        }
+        let _held = self.store.hold(&step.key).map_err(Diagnostic::from)?;
+        // Another build may have made it while this one waited.
+        if let Some(laid) = self.remembered(&step.key)? {
+            return Ok(laid);
+        }
+        let done = AtomicUsize::new(0);
+        let unpacked = unpack::unpack_all(self.store, &step.packages, &|_| {
+            let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+            listener(Progress::Unpacked { done, total: step.packages.len() });
+        })?;
+        let parent_tree = parent.map(|parent| &*parent.tree);
+        let mut laid = lay::lay(self.store, &step.name, parent_tree, &unpacked, step.epoch)?;
+        self.lay_before(&mut laid.tree, step)?;
+        let request = Configure {
+            layer: step.name.clone(),
+            directory: self.directory(),
+            lower: match parent {
+                Some(parent) => self.checkout(parent, listener)?,
+                None => Vec::new(),
+            },
+            parent: parent.map(|parent| parent.digest),
+            laid: self.store.put_tree(&laid.tree).map_err(Diagnostic::from)?,
+            epoch: step.epoch,
+            preinsts: laid.preinsts,
+            accounts: accounts(&step.before),
+            debconf: debconf(&step.before),
+        };
+        let (directory, lower) = (request.directory.clone(), request.lower.clone());
+        let objects = self.ask(Request::Configure(request), &step.name, &directory, listener)?;
+        let objects: Vec<Digest> = objects.into_iter().map(|(digest, _)| digest).collect();
+        let Some(&digest) = objects.first() else {
+            return Err(Diagnostic::error(Problem::Internal, "the sandbox configured a layer and named no tree").into());
+        };
+        self.store.record(&step.key, objects, &Configured { tree: digest }).map_err(Diagnostic::from)?;
+        let lower = std::iter::once(format!("{directory}/lay")).chain(lower).collect();
+        *locked(&self.slot(&digest)) = Some(lower);
+        let tree = Arc::new(self.store.tree(&digest).map_err(Diagnostic::from)?);
+        Ok(Laid { digest, tree })
+    }
+
+    fn remembered(&self, key: &Key) -> Result<Option<Laid>, Report> {
+        let result = self.store.result::<Configured>(key).map_err(Diagnostic::from)?;
+        let Some(Configured { tree: digest }) = result else { return Ok(None) };
+        let tree = Arc::new(self.store.tree(&digest).map_err(Diagnostic::from)?);
+        Ok(Some(Laid { digest, tree }))
+    }
+
+    /// A tree that was made from `base` (an overlay laid on it, say), to be used with [`Workshop::run`]: its checkout
+    /// lies over that of `base`.
+    ///
+    /// # Errors
+    /// When it cannot be stored or written.
+    pub fn derived(&self, base: &Laid, tree: Tree, listener: Listener<'_>) -> Result<Laid, Report> {
+        let digest = self.store.put_tree(&tree).map_err(Diagnostic::from)?;
+        let slot = self.slot(&digest);
+        let mut checkout = locked(&slot);
+        if checkout.is_none() {
+            let mut lower = self.checkout(base, listener)?;
+            let directory = self.directory();
+            let request = Request::Checkout { tree: digest, base: Some(base.digest), directory: directory.clone() };
+            self.ask(request, "overlay", &directory, listener)?;
+            lower.insert(0, directory);
+            *checkout = Some(lower);
+        }
+        Ok(Laid { digest, tree: Arc::new(tree) })
+    }
+
+    /// Runs a program over a laid tree, which stays as it is; returns digest and size of each output, in order.
+    ///
+    /// # Errors
+    /// When the program fails, or an output is not there.
+    pub fn run(&self, laid: &Laid, job: &Job<'_>, listener: Listener<'_>) -> Result<Vec<(Digest, u64)>, Report> {
+        let remembered = || self.store.result::<Vec<(Digest, u64)>>(&job.key).map_err(Diagnostic::from);
+        if let Some(outputs) = remembered()? {
+            return Ok(outputs);
+        }
+        let _held = self.store.hold(&job.key).map_err(Diagnostic::from)?;
+        if let Some(outputs) = remembered()? {
+            return Ok(outputs);
+        }
+        let mut files = Vec::new();
+        for (path, mode, bytes) in job.files {
+            let digest = self.store.put(bytes).map_err(Diagnostic::from)?;
+            files.push(((*path).to_owned(), *mode, Stored { digest, size: bytes.len() as u64 }));
+        }
+        let directory = self.directory();
+        let request = Run {
+            directory: directory.clone(),
+            lower: self.checkout(laid, listener)?,
+            epoch: job.epoch,
+            files,
+            command: job.command.iter().map(|&word| word.to_owned()).collect(),
+            outputs: job.outputs.iter().map(|&path| path.to_owned()).collect(),
+        };
+        let outputs = self.ask(Request::Run(request), "run", &directory, listener)?;
+        let objects = outputs.iter().map(|(digest, _)| *digest).collect();
+        self.store.record(&job.key, objects, &outputs).map_err(Diagnostic::from)?;
+        Ok(outputs)
+    }
+
+    /// The directories of a tree's checkout, made where this build has none yet.
+    fn checkout(&self, laid: &Laid, listener: Listener<'_>) -> Result<Vec<String>, Report> {
+        let slot = self.slot(&laid.digest);
+        let mut checkout = locked(&slot);
+        if let Some(lower) = &*checkout {
+            return Ok(lower.clone());
+        }
+        let directory = self.directory();
+        let request = Request::Checkout { tree: laid.digest, base: None, directory: directory.clone() };
+        self.ask(request, "checkout", &directory, listener)?;
+        Ok(checkout.insert(vec![directory]).clone())
+    }
+
+    fn slot(&self, tree: &Digest) -> Arc<Mutex<Option<Vec<String>>>> {
+        locked(&self.checkouts).entry(*tree).or_default().clone()
+    }
+
+    /// A name for a directory that no other step of this build has.
+    fn directory(&self) -> String {
+        self.next.fetch_add(1, Ordering::Relaxed).to_string()
+    }
+
+    /// Starts an inside for one request and waits for its end.
+    fn ask(
+        &self,
+        request: Request,
+        layer: &str,
+        directory: &str,
+        listener: Listener<'_>,
+    ) -> Result<Vec<(Digest, u64)>, Report> {
+        let store = self.store.root().to_owned();
+        let task = Task { store, scratch: self.scratch.path().to_owned(), request };
+        let mut inside = self.sandbox.start("layer")?;
+        let lost = |error: io::Error| {
+            Diagnostic::error(Problem::World, format!("the sandbox of the layer `{layer}` ended: {error}"))
+                .hint("was it killed? The next run does this step again")
+        };
+        inside.connection.send(&task).map_err(lost)?;
+        loop {
+            match inside.connection.receive::<Answer>().map_err(lost)? {
+                Answer::Step(step) => listener(Progress::Step(step)),
+                Answer::Line(line) => listener(Progress::Line(line)),
+                Answer::Took { step, milliseconds } => {
+                    listener(Progress::Took(step, Duration::from_millis(milliseconds)));
+                }
+                Answer::Done(digests) => return Ok(digests),
+                Answer::Failed { message, notes, hints, keep } => {
+                    let mut diagnostic = Diagnostic { notes, hints, ..Diagnostic::error(Problem::World, message) };
+                    diagnostic.notes.push(format!("in the layer `{layer}`"));
+                    if keep {
+                        let place = self.keep(layer).join(directory);
+                        let hint = format!("look at what it left: `rolecast enter {}`", place.display());
+                        diagnostic.hints.push(hint);
+                    }
+                    return Err(diagnostic.into());
+                }
+            }
+        }
+    }
+
+    /// Has the working directory kept when the workshop closes; returns where.
+    fn keep(&self, layer: &str) -> PathBuf {
+        let place = self.store.root().join("scratch").join(format!("failed-{layer}"));
+        locked(&self.kept).get_or_insert(place).clone()
+    }
+
+    /// Lays the files that have to be there before packages are configured.
+    fn lay_before(&self, tree: &mut Tree, step: &LayerStep) -> Result<(), Report> {
+        let mut report = Report::new();
+        for file in &step.before.files {
+            let origin = Arc::new(Origin::Overlay { layer: step.name.clone(), file: file.source.clone() });
+            let digest = self.store.put(&file.content).map_err(Diagnostic::from)?;
+            let meta = Meta { mtime: step.epoch, ..Meta::root_owned(file.mode) };
+            let kind = Kind::file(Content::whole(digest, file.content.len() as u64));
+            let laid = TreePath::parse(&file.path)
+                .map_err(|error| error.to_string())
+                .and_then(|path| tree.resolve_parents(&path).map_err(|error| error.to_string()))
+                .and_then(|place| {
+                    super::place::make_parents(tree, &place, step.epoch, &origin);
+                    tree.insert(place, Node::new(meta, kind, origin)).map_err(|error| error.to_string())
+                });
+            if let Err(error) = laid {
+                let message = format!("`{}` cannot be laid before configuring: {error}", file.path);
+                report
+                    .push(Diagnostic::error(Problem::Input, message).note(format!("it comes from `{}`", file.source)));
+            }
+        }
+        if report.has_errors() { Err(report) } else { Ok(()) }
+    }
+}
+
+impl Drop for Workshop<'_> {
+    fn drop(&mut self) {
+        let path = self.scratch.path();
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(place) = kept {
+            self.remove(&place);
+            if fs::rename(path, &place).is_ok() {
+                return;
+            }
+        }
+        // As root the scratch removes itself; otherwise its files belong to ids that only the namespace owns.
+        if matches!(self.sandbox.mode(), Mode::User { .. }) {
+            self.remove(path);
+        }
+    }
+}
+
+impl Workshop<'_> {
+    fn remove(&self, directory: &Path) {
+        if !directory.exists() {
+            return;
+        }
+        let request = Request::Remove { directory: directory.to_owned() };
+        let task = Task { store: self.store.root().to_owned(), scratch: self.scratch.path().to_owned(), request };
+        if let Ok(mut inside) = self.sandbox.start("layer") {
+            let _ = inside.connection.send(&task);
+            let _ = inside.connection.receive::<Answer>();
+        }
+    }
+}
+
+/// A lock whose holder never leaves it half-changed.
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn accounts(before: &Before) -> Accounts {
+    let user = |user: &crate::spec::User| Account {
+        name: user.name.clone(),
+        uid: user.uid,
+        group: user.group.clone(),
+        gid: user.gid,
+        comment: user.comment.clone(),
+        home: user.home.clone(),
+        shell: user.shell.clone(),
+    };
+    Accounts {
+        users: before.users.iter().map(user).collect(),
+        groups: before.groups.iter().map(|group| (group.name.clone(), group.gid)).collect(),
+    }
+}
+
+/// The answers as debconf-set-selections(1) reads them.
+fn debconf(before: &Before) -> String {
+    let mut text = String::new();
+    for answer in &before.debconf {
+        let _ = writeln!(text, "{} {} {} {}", answer.package, answer.question, answer.kind, answer.value);
+    }
+    text
+}

@@ -1,0 +1,5 @@
+//! Whole readings of small projects held in memory.
+
+mod documents;
+mod good;
+pub mod project;
