@@ -64,11 +64,11 @@ fn a_changed_byte_of_the_root_is_refused() {
         flip(&disk, gpt::find(&disk, kind).start + offset);
         let namespace = Namespace::new();
         let mut machine = Machine::from_disk(&disk).unchecked().start(&namespace);
-        machine.wait_for("Kernel panic - not syncing: dm-verity device corrupted", Duration::from_secs(300));
+        machine.wait_for("Kernel panic - not syncing: dm-verity device corrupted", Duration::from_secs(600));
         let console = machine.console();
         assert!(console.contains("is corrupted"), "{console}");
         assert!(!console.contains("Reached target multi-user.target"), "{console}");
-        machine.wait_for_restart(Duration::from_secs(300));
+        machine.wait_for_restart(Duration::from_secs(600));
     }
 }
 

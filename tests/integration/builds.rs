@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rolecast::digest::Digest;
 
-use crate::support::command::{Rolecast, run};
+use crate::support::command::run;
 use crate::support::deb::Package;
 use crate::support::host::World;
 use crate::support::outputs::Outputs;
@@ -21,7 +21,7 @@ const ROLE: &str = "small";
 fn a_build_makes_every_format_and_a_manifest_that_tells_the_truth() {
     let world = World::new();
     let project = world.project();
-    let rolecast = Rolecast::new(&project);
+    let rolecast = world.rolecast(&project);
     let outcome = rolecast.build(IMAGE, &[]);
     eprintln!("small build: {:.1} s", outcome.took.as_secs_f64());
     outcome.succeeds();
@@ -41,7 +41,8 @@ fn a_build_makes_every_format_and_a_manifest_that_tells_the_truth() {
 fn neither_place_nor_locale_nor_umask_nor_jobs_reach_a_byte() {
     let world = World::new();
     let project = world.project();
-    let rolecast = Rolecast::new(&project)
+    let rolecast = world
+        .rolecast(&project)
         .under(["sh", "-c", "umask 077; exec \"$@\"", "sh"])
         .environment("TZ", "Asia/Tokyo")
         .environment("LC_ALL", "de_DE.UTF-8")
@@ -54,7 +55,7 @@ fn neither_place_nor_locale_nor_umask_nor_jobs_reach_a_byte() {
 fn a_second_build_has_nothing_to_do() {
     let world = World::new();
     let project = world.project();
-    let rolecast = Rolecast::new(&project);
+    let rolecast = world.rolecast(&project);
     rolecast.build(IMAGE, &[]).succeeds();
     let disk = Outputs::new(&rolecast.output, ROLE).disk();
     let written = fs::metadata(&disk).and_then(|metadata| metadata.modified()).expect("just built");
@@ -76,7 +77,7 @@ fn a_second_build_has_nothing_to_do() {
 fn a_build_killed_at_any_moment_is_finished_by_the_next() {
     let world = World::new();
     let project = world.project();
-    let rolecast = Rolecast::new(&project);
+    let rolecast = world.rolecast(&project);
     let output = rolecast.output.to_string_lossy().into_owned();
     let mut delay = Duration::from_millis(50);
     let mut kills = 0;
@@ -102,7 +103,7 @@ fn a_build_killed_at_any_moment_is_finished_by_the_next() {
 fn two_builds_at_once_share_a_store() {
     let world = World::new();
     let project = world.project();
-    let first = Rolecast::new(&project);
+    let first = world.rolecast(&project);
     let mut second = first.clone();
     second.output = first.output.with_file_name("other");
     let started = [&first, &second]
@@ -120,7 +121,7 @@ fn two_builds_at_once_share_a_store() {
 fn a_full_disk_is_told_and_the_store_stays_usable() {
     let world = World::new();
     let project = world.project();
-    let rolecast = Rolecast::new(&project);
+    let rolecast = world.rolecast(&project);
     // Enough for the packages, too little for their files.
     let mounted = Tmpfs::new(&rolecast.store, "size=48m");
     let error = rolecast.build(IMAGE, &[]).fails();
@@ -136,7 +137,7 @@ fn a_full_disk_is_told_and_the_store_stays_usable() {
 fn a_place_that_takes_no_files_is_told() {
     let world = World::new();
     let project = world.project();
-    let rolecast = Rolecast::new(&project);
+    let rolecast = world.rolecast(&project);
     let _mounted = Tmpfs::new(&rolecast.output, "ro");
     let error = rolecast.build(IMAGE, &[]).fails();
     assert!(error.contains("read-only file system") && error.contains("[OUTPUT]"), "{error}");
@@ -150,7 +151,7 @@ fn a_failing_maintainer_script_shows_what_it_said() {
     world.debian.add(&Package::new("delorean", "1.21").script("postinst", script)).publish();
     let project = world.project();
     project.write("profiles/small.toml", "extends = \"base\"\npackages = [\"delorean\"]\n");
-    let rolecast = Rolecast::new(&project);
+    let rolecast = world.rolecast(&project);
     let error = rolecast.build(IMAGE, &[]).fails();
     for part in ["delorean", "no flux capacitor", "postinst"] {
         assert!(error.contains(part), "no `{part}` in:\n{error}");
@@ -173,7 +174,7 @@ fn an_ordinary_user_builds_the_same_root() {
     let user = User::new();
     run("chown", ["--recursive".as_ref(), user.0.as_ref(), place.as_os_str()]).succeeds();
     let mut rolecast =
-        Rolecast::new(&project).under(["setpriv", "--init-groups", "--regid"].map(str::to_owned).into_iter().chain([
+        world.rolecast(&project).under(["setpriv", "--init-groups", "--regid"].map(str::to_owned).into_iter().chain([
             user.0.clone(),
             "--reuid".to_owned(),
             user.0.clone(),
@@ -210,7 +211,7 @@ fn undisturbed() -> &'static str {
     MANIFEST.get_or_init(|| {
         let world = World::new();
         let project = world.project();
-        let rolecast = Rolecast::new(&project);
+        let rolecast = world.rolecast(&project);
         rolecast.build(IMAGE, &[]).succeeds();
         manifest(&rolecast.output)
     })

@@ -36,7 +36,12 @@ const MISTAKES: &[Mistake] = &[
     // Two machines of one address.
     Mistake { file: IMAGE, from: "\"10.77.0.22\"", to: "\"10.77.0.21\"", says: &["10.77.0.21", "rack-1"] },
     // Too few voters.
-    Mistake { file: IMAGE, from: "voter = true", to: "voter = false", says: &["voter", "three"] },
+    Mistake {
+        file: IMAGE,
+        from: "voter = true\n\n[node.rack-2]\n",
+        to: "voter = false\n\n[node.rack-2]\nvoter = false\n",
+        says: &["voters", "three"],
+    },
     // A role that is none.
     Mistake { file: IMAGE, from: "role = \"region-standby\"", to: "role = \"regoin\"", says: &["regoin"] },
     // An unknown variable of a template.

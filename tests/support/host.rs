@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use tar::EntryType;
 
 use crate::support::archive::Archive;
-use crate::support::command::run;
+use crate::support::command::{Rolecast, run};
 use crate::support::deb::{Compression, Entry, Package};
 use crate::support::project::Project;
 use crate::support::stand_ins;
@@ -52,8 +52,7 @@ impl World {
             .write("images/keyrings/debian-security.pgp", self.security.key.certificate())
             .write(
                 "images/test.toml",
-                format!(
-                    r#"version = "1.0"
+                r#"version = "1.0"
 
 [distribution]
 id = "debian"
@@ -61,18 +60,13 @@ suite = "trixie"
 
 [archive.debian]
 suites = ["trixie"]
-mirror = "{}"
 
 [archive.debian-security]
 keyring = "images/keyrings/debian-security.pgp"
-mirror = "{}"
 
 [role.small]
 formats = ["disk", "qcow2", "netboot", "tar"]
 "#,
-                    self.debian.url(),
-                    self.security.url()
-                ),
             )
             .write(
                 "profiles/base.toml",
@@ -96,6 +90,11 @@ doc = "What /etc/motd says."
             .write("overlays/base/etc/motd.tera", "{{ option.greeting }} from {{ role.name }}\n")
             .program("overlays/base/usr/local/bin/hello", "#!/bin/sh\necho hello\n");
         project
+    }
+
+    /// `rolecast` for a project of this world.
+    pub fn rolecast(&self, project: &Project) -> Rolecast {
+        Rolecast::new(project).mirror("debian", &self.debian.url()).mirror("debian-security", &self.security.url())
     }
 }
 
