@@ -196,7 +196,7 @@ impl Installed {
                 package = package.script(kind, &text);
             }
         }
-        for kind in ["triggers", "shlibs", "symbols", "templates"] {
+        for kind in ["triggers", "shlibs", "symbols", "templates", "md5sums"] {
             if let Ok(bytes) = fs::read(format!("{INFO}/{info}.{kind}")) {
                 package = package.control_file(kind, bytes);
             }
@@ -206,12 +206,10 @@ impl Installed {
             package = package.control_file("conffiles", there.map(|path| format!("{path}\n")).collect::<String>());
         }
         let list = fs::read_to_string(format!("{INFO}/{info}.list")).expect("just found");
-        let mut files = Files::default();
-        if name == "base-files" {
-            // As Debian's base-files has them from trixie on; before, the installer made them.
-            for link in ["bin", "sbin", "lib", "lib64"] {
-                files.add(&Path::new("/").join(link));
-            }
+        // base-files has them from trixie on; before, the installer made them.
+        let mut files = Files { root_links: name == "base-files", ..Files::default() };
+        for link in ["bin", "sbin", "lib", "lib64"] {
+            files.add(&Path::new("/").join(link));
         }
         for path in list.lines() {
             files.add(Path::new(path));
@@ -223,6 +221,8 @@ impl Installed {
 /// Installed files on their way into a .deb, under their merged-/usr names, parents first, hard links kept.
 #[derive(Default)]
 struct Files {
+    /// Take the links in `/` that merge it with `/usr`.
+    root_links: bool,
     entries: Vec<Entry>,
     names: BTreeSet<PathBuf>,
     linked: BTreeMap<(u64, u64), String>,
@@ -235,8 +235,11 @@ impl Files {
         let Ok(parent) = parent.canonicalize() else { return };
         let path = parent.join(name);
         let Ok(metadata) = path.symlink_metadata() else { return };
-        if parent != Path::new("/") {
-            self.add(&parent);
+        match parent.parent() {
+            Some(_) => self.add(&parent),
+            // `/bin`, that a package from before the merge calls a folder: it belongs to base-files.
+            None if metadata.is_symlink() && !self.root_links => return,
+            None => {}
         }
         if !self.names.insert(path.clone()) {
             return;
