@@ -64,12 +64,28 @@ fn a_changed_byte_of_the_root_is_refused() {
         flip(&disk, gpt::find(&disk, kind).start + offset);
         let namespace = Namespace::new();
         let mut machine = Machine::from_disk(&disk).unchecked().start(&namespace);
-        machine.wait_for("Kernel panic - not syncing: dm-verity device corrupted", Duration::from_secs(300));
+        machine.wait_for("Kernel panic - not syncing: dm-verity device corrupted", Duration::from_secs(600));
         let console = machine.console();
         assert!(console.contains("is corrupted"), "{console}");
         assert!(!console.contains("Reached target multi-user.target"), "{console}");
-        machine.wait_for_restart(Duration::from_secs(300));
+        machine.wait_for_restart(Duration::from_secs(600));
     }
+}
+
+#[test]
+fn a_machine_without_its_root_restarts() {
+    let _alone = one_at_a_time();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let disk = onto_disk(&outputs("rack").disk(), folder.path(), DISK);
+    // Another identifier: the root is there, and is not the one that the command line names.
+    let number = gpt::partitions(&disk).iter().position(|partition| partition.kind == gpt::ROOT).expect("a root") + 1;
+    let identifier = format!("--partition-guid={number}:{}", "00000000-1111-2222-3333-444444444444");
+    run("sgdisk", [identifier.as_ref(), disk.as_os_str()]).succeeds();
+    let namespace = Namespace::new();
+    let mut machine = Machine::from_disk(&disk).unchecked().start(&namespace);
+    machine.wait_for_restart(Duration::from_secs(900));
+    let console = machine.console();
+    assert!(!console.contains("Reached target multi-user.target"), "{console}");
 }
 
 #[test]
@@ -99,7 +115,7 @@ fn the_tarballs_run_as_containers() {
         let root = folder.path().join("root");
         unpack(&outputs.tarball(), &root);
         let mut container = Container::start(&root);
-        let report = container.report("");
+        let report = container.report();
         tell(role, "container", &report);
         report.assert_healthy();
         container.enter("dpkg", &["--audit"]).succeeds();

@@ -8,4 +8,7 @@
 mod support;
 
 mod boot;
+mod builds;
 mod formats;
+mod mirrors;
+mod mistakes;

@@ -25,7 +25,8 @@ pub struct Archive {
     /// What it says of itself, and how it signs; change it before [`Archive::publish`].
     pub manner: Signing,
     packages: BTreeMap<String, Vec<(String, String)>>,
-    indexes: Vec<Compression>,
+    /// The compressions of its indexes.
+    pub indexes: Vec<Compression>,
 }
 
 /// How a Release is dated and signed.
@@ -53,13 +54,6 @@ impl Archive {
             packages: BTreeMap::from([("main".to_owned(), Vec::new())]),
             indexes: vec![Compression::Xz, Compression::Gzip],
         }
-    }
-
-    /// The compressions of its indexes; the first is what a client should take.
-    #[must_use]
-    pub fn indexed_as(mut self, indexes: &[Compression]) -> Self {
-        self.indexes = indexes.into();
-        self
     }
 
     /// Where it lies.

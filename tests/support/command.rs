@@ -105,6 +105,8 @@ pub struct Rolecast {
     pub output: PathBuf,
     environment: Vec<(OsString, OsString)>,
     wrapper: Vec<OsString>,
+    /// The executable.
+    pub program: PathBuf,
 }
 
 impl Rolecast {
@@ -117,7 +119,14 @@ impl Rolecast {
     /// For the project at `project`.
     pub fn at(project: &Path, store: &Path, output: &Path) -> Self {
         let environment = vec![("HOME".into(), project.as_os_str().to_owned()), ("NO_COLOR".into(), "1".into())];
-        Self { project: project.into(), store: store.into(), output: output.into(), environment, wrapper: Vec::new() }
+        Self {
+            project: project.into(),
+            store: store.into(),
+            output: output.into(),
+            environment,
+            wrapper: Vec::new(),
+            program: env!("CARGO_BIN_EXE_rolecast").into(),
+        }
     }
 
     /// Adds or replaces an environment variable.
@@ -144,8 +153,7 @@ impl Rolecast {
 
     /// The command for a verb and its arguments. `--store` goes by `ROLECAST_STORE`.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let program = OsString::from(env!("CARGO_BIN_EXE_rolecast"));
-        let mut words = self.wrapper.iter().chain([&program]);
+        let mut words = self.wrapper.iter().map(OsString::as_os_str).chain([self.program.as_os_str()]);
         let mut command = command(words.next().expect("at least the program"));
         command.args(words).args(arguments).current_dir(&self.project);
         command.env("ROLECAST_STORE", &self.store).envs(self.environment.iter().map(|(name, value)| (name, value)));
@@ -227,26 +235,4 @@ impl Started {
             took: self.since.elapsed(),
         }
     }
-}
-
-/// `text` with every digest (64 hexadecimal digits) and every duration (`1.2 s`) replaced by a name.
-pub fn steady(text: &str) -> String {
-    let mut found = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(start) = rest.find(|character: char| character.is_ascii_alphanumeric()) {
-        found.push_str(&rest[..start]);
-        rest = &rest[start..];
-        let end =
-            rest.find(|character: char| !character.is_ascii_alphanumeric() && character != '.').unwrap_or(rest.len());
-        let (word, after) = rest.split_at(end);
-        let hexadecimal = word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let seconds = word.contains('.') && word.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-        match (hexadecimal, seconds && after.starts_with(" s")) {
-            (true, _) => found.push_str("[DIGEST]"),
-            (_, true) => found.push_str("[TIME]"),
-            _ => found.push_str(word),
-        }
-        rest = after;
-    }
-    found + rest
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::command::{Outcome, command, finish, run};
 use crate::support::namespace::Namespace;
-use crate::support::report::Report;
+use crate::support::report::{LOOK, Report};
 
 /// Longest wait for `multi-user.target`; 4 to 12 s were measured.
 const BOOTED_WITHIN: Duration = Duration::from_secs(120);
@@ -59,12 +59,12 @@ impl Container {
         container
     }
 
-    /// Waits until the boot has come to an end, takes the look of [`Report`] and returns it. `more` is added to the look.
+    /// Waits until the boot has come to an end, takes the look of [`Report`] and returns it.
     #[track_caller]
-    pub fn report(&mut self, more: &str) -> Report {
+    pub fn report(&mut self) -> Report {
         self.wait_for_boot();
         let (seconds, processor) = (self.since.elapsed().as_secs_f64(), self.processor_seconds());
-        let outcome = self.enter("/bin/sh", &["-c", &Report::script(more)]);
+        let outcome = self.enter("/bin/sh", &["-c", LOOK]);
         let mut report = Report::parse(&outcome.stdout).unwrap_or_else(|| panic!("no whole report\n{outcome}"));
         report.seconds_to_boot = seconds;
         report.processor_seconds = processor;

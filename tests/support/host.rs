@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use tar::EntryType;
 
 use crate::support::archive::Archive;
-use crate::support::command::run;
+use crate::support::command::{Rolecast, run};
 use crate::support::deb::{Compression, Entry, Package};
 use crate::support::project::Project;
 use crate::support::stand_ins;
@@ -52,8 +52,7 @@ impl World {
             .write("images/keyrings/debian-security.pgp", self.security.key.certificate())
             .write(
                 "images/test.toml",
-                format!(
-                    r#"version = "1.0"
+                r#"version = "1.0"
 
 [distribution]
 id = "debian"
@@ -61,18 +60,13 @@ suite = "trixie"
 
 [archive.debian]
 suites = ["trixie"]
-mirror = "{}"
 
 [archive.debian-security]
 keyring = "images/keyrings/debian-security.pgp"
-mirror = "{}"
 
 [role.small]
 formats = ["disk", "qcow2", "netboot", "tar"]
 "#,
-                    self.debian.url(),
-                    self.security.url()
-                ),
             )
             .write(
                 "profiles/base.toml",
@@ -96,6 +90,11 @@ doc = "What /etc/motd says."
             .write("overlays/base/etc/motd.tera", "{{ option.greeting }} from {{ role.name }}\n")
             .program("overlays/base/usr/local/bin/hello", "#!/bin/sh\necho hello\n");
         project
+    }
+
+    /// `rolecast` for a project of this world.
+    pub fn rolecast(&self, project: &Project) -> Rolecast {
+        Rolecast::new(project).mirror("debian", &self.debian.url()).mirror("debian-security", &self.security.url())
     }
 }
 
@@ -197,7 +196,7 @@ impl Installed {
                 package = package.script(kind, &text);
             }
         }
-        for kind in ["triggers", "shlibs", "symbols", "templates"] {
+        for kind in ["triggers", "shlibs", "symbols", "templates", "md5sums"] {
             if let Ok(bytes) = fs::read(format!("{INFO}/{info}.{kind}")) {
                 package = package.control_file(kind, bytes);
             }
@@ -207,12 +206,10 @@ impl Installed {
             package = package.control_file("conffiles", there.map(|path| format!("{path}\n")).collect::<String>());
         }
         let list = fs::read_to_string(format!("{INFO}/{info}.list")).expect("just found");
-        let mut files = Files::default();
-        if name == "base-files" {
-            // As Debian's base-files has them from trixie on; before, the installer made them.
-            for link in ["bin", "sbin", "lib", "lib64"] {
-                files.add(&Path::new("/").join(link));
-            }
+        // base-files has them from trixie on; before, the installer made them.
+        let mut files = Files { root_links: name == "base-files", ..Files::default() };
+        for link in ["bin", "sbin", "lib", "lib64"] {
+            files.add(&Path::new("/").join(link));
         }
         for path in list.lines() {
             files.add(Path::new(path));
@@ -224,6 +221,8 @@ impl Installed {
 /// Installed files on their way into a .deb, under their merged-/usr names, parents first, hard links kept.
 #[derive(Default)]
 struct Files {
+    /// Take the links in `/` that merge it with `/usr`.
+    root_links: bool,
     entries: Vec<Entry>,
     names: BTreeSet<PathBuf>,
     linked: BTreeMap<(u64, u64), String>,
@@ -236,8 +235,11 @@ impl Files {
         let Ok(parent) = parent.canonicalize() else { return };
         let path = parent.join(name);
         let Ok(metadata) = path.symlink_metadata() else { return };
-        if parent != Path::new("/") {
-            self.add(&parent);
+        match parent.parent() {
+            Some(_) => self.add(&parent),
+            // `/bin`, that a package from before the merge calls a folder: it belongs to base-files.
+            None if metadata.is_symlink() && !self.root_links => return,
+            None => {}
         }
         if !self.names.insert(path.clone()) {
             return;

@@ -1,7 +1,7 @@
 //! A project folder in a temporary place: images/, profiles/, overlays/ and keyrings, as a person would write them.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// A project; gone when dropped, with the store and outputs beside it.
@@ -50,14 +50,6 @@ impl Project {
     pub fn program(&self, path: &str, content: impl AsRef<[u8]>) -> &Self {
         self.write(path, content);
         fs::set_permissions(self.root.join(path), fs::Permissions::from_mode(0o755)).expect("our own file");
-        self
-    }
-
-    /// Makes a symbolic link.
-    pub fn link(&self, path: &str, target: &str) -> &Self {
-        let path = self.root.join(path);
-        fs::create_dir_all(path.parent().expect("a path in the project")).expect("a folder in the project");
-        symlink(target, path).expect("a link in the project");
         self
     }
 

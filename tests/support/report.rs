@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use crate::support::machine::base64;
 
-/// The look every system gets. Tools: util-linux and systemd only, which are in every image.
-const LOOK: &str = r#"
+/// The look every system gets, a script for `/bin/sh` with its findings on standard output. Tools: util-linux and systemd only, which are in every image.
+pub const LOOK: &str = r#"
 section() { echo "@@ $1"; }
 section state; systemctl is-system-running --wait
 section failed; systemctl --failed --plain --no-legend --no-pager
@@ -25,6 +25,7 @@ section identity; cat /etc/machine-id /proc/sys/kernel/hostname
 section failures; systemctl --failed --plain --no-legend --no-pager | while read unit rest; do systemctl status --no-pager --lines=20 "$unit"; done
 section errors; journalctl --boot --priority=err --no-pager --quiet --output=cat
 section release; cat /etc/os-release
+section end
 "#;
 
 /// A system's findings.
@@ -43,9 +44,8 @@ pub struct Report {
 
 impl Report {
     /// The credentials that make a machine look at itself, write to `terminal` and power off: name and text of each.
-    /// `more` is a script in the style of the look: `section NAME; command`.
-    pub fn units(terminal: &str, more: &str) -> [(String, String); 2] {
-        let script = format!("exec >{terminal} 2>&1\n{LOOK}\n{more}\nsection end\nsync; systemctl poweroff\n");
+    pub fn units(terminal: &str) -> [(&'static str, String); 2] {
+        let script = format!("exec >{terminal} 2>&1\n{LOOK}sync; systemctl poweroff\n");
         // Not `oneshot`: the boot's own queue would wait for it, and it waits for the end of the boot's queue.
         let unit = format!(
             "[Unit]\nDescription=look around and power off\nDefaultDependencies=no\nAfter=multi-user.target\n\
@@ -54,14 +54,9 @@ impl Report {
             base64(script.as_bytes())
         );
         [
-            ("systemd.extra-unit.rolecast-look.service".to_owned(), unit),
-            ("systemd.unit-dropin.multi-user.target".to_owned(), "[Unit]\nWants=rolecast-look.service\n".to_owned()),
+            ("systemd.extra-unit.rolecast-look.service", unit),
+            ("systemd.unit-dropin.multi-user.target", "[Unit]\nWants=rolecast-look.service\n".to_owned()),
         ]
-    }
-
-    /// The look as a script for `/bin/sh`, findings to standard output.
-    pub fn script(more: &str) -> String {
-        format!("{LOOK}\n{more}\nsection end\n")
     }
 
     /// Reads findings; none while they are not complete.
@@ -78,12 +73,11 @@ impl Report {
             }
         }
         let whole = sections.contains_key("end");
-        let zero = (0.0, 0.0, 0);
         whole.then(|| Self {
             sections,
-            seconds_to_boot: zero.0,
-            processor_seconds: zero.1,
-            restarts: zero.2,
+            seconds_to_boot: 0.0,
+            processor_seconds: 0.0,
+            restarts: 0,
             console: String::new(),
         })
     }

@@ -25,8 +25,6 @@ pub enum Manner {
     Truncated(u64),
     /// The promised length with this byte changed.
     Flipped(u64),
-    /// Headers, then nothing for this long, then the connection ends.
-    Stalled(Duration),
     /// So many bytes a second.
     Slow(u64),
     /// 302 to this address.
@@ -175,7 +173,6 @@ fn answer(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
         return Ok(());
     }
     match manner {
-        Manner::Stalled(pause) => std::thread::sleep(pause),
         Manner::Truncated(bytes) => drop(std::io::copy(&mut file.take(bytes), &mut stream)?),
         Manner::Flipped(position) => {
             let mut bytes = Vec::new();

@@ -5,7 +5,10 @@
 
 use crate::support::deb::{Compression, Package};
 
-/// Release of the kernel that is none.
+/// Size of the kernel that is none: like a real one, so that it decides the size of the ESP.
+const KERNEL_SIZE: u32 = 12 << 20;
+
+/// Release of that kernel.
 pub const KERNEL_RELEASE: &str = "6.0.0-test";
 
 /// Leaves a small initrd, the same at each call, under the last argument's name: a `newc` archive without members
@@ -26,7 +29,7 @@ field=00000000
 /// All of them.
 pub fn packages() -> [Package; 4] {
     let kernel = Package::new("linux-image-test", "6.0.0-1")
-        .file(&format!("boot/vmlinuz-{KERNEL_RELEASE}"), program(0x8000))
+        .file(&format!("boot/vmlinuz-{KERNEL_RELEASE}"), program(KERNEL_SIZE))
         .file(&format!("usr/lib/modules/{KERNEL_RELEASE}/modules.builtin"), "kernel/fs/squashfs/squashfs.ko\n");
     let dracut = Package::new("dracut-core", "106-test").file_with_mode("usr/bin/dracut", 0o755, DRACUT);
     let stub = Package::new("systemd-boot-efi", "257-test")
