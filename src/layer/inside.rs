@@ -248,18 +248,16 @@ impl Bench<'_> {
         self.step("capturing");
         let upper = PathBuf::from(format!("{directory}/upper"));
         let (tree, _) = capture::capture(self.store, &laid, &upper, &request.layer)?;
-        let settled = super::settle::settle(tree, request.epoch, |bytes| {
+        let settled = super::settle::settle(tree.clone(), request.epoch, |bytes| {
             Ok::<_, StoreError>(Content::whole(self.store.put(bytes)?, bytes.len() as u64))
         })?;
         let digest = self.store.put_tree(&settled)?;
         self.took("capture");
 
-        // From here on the lay is a checkout of the configured tree: a child's lower directory.
-        checkout::change(self.store, &laid, &settled, parent.as_ref(), &lay)?;
-        for name in ["upper", "work"] {
-            let place = PathBuf::from(format!("{directory}/{name}"));
-            fs::remove_dir_all(&place).on("remove", &place)?;
-        }
+        // From here on upper and lay together are a checkout of the settled tree: a child's lower directories.
+        checkout::change(self.store, &tree, &settled, Some(&laid), &upper)?;
+        let work = PathBuf::from(format!("{directory}/work"));
+        fs::remove_dir_all(&work).on("remove", &work)?;
         self.took("checkout");
         let objects: BTreeSet<Digest> =
             settled.iter().filter_map(|(_, node)| node.content()).map(|content| content.place.object).collect();

@@ -10,11 +10,13 @@ pub mod configure;
 pub mod database;
 mod inside;
 pub mod lay;
+pub mod overlay;
 mod place;
 mod scripts;
 pub mod settle;
 #[cfg(test)]
 mod tests;
+pub mod units;
 pub mod unpack;
 
 pub use configure::{Job, Laid, Listener, Progress, Workshop};

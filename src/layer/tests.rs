@@ -87,7 +87,8 @@ fn trixie() {
         let step = step(layer, parent.as_ref(), packages);
         let result = workshop.configured(&step, parent.as_ref(), &listener);
         fs::write(store.root().with_extension(layer), lines.lock().unwrap().as_str()).unwrap();
-        let laid = result.unwrap_or_else(|report| panic!("{}", crate::report::render(&report, crate::report::Style::Plain)));
+        let laid =
+            result.unwrap_or_else(|report| panic!("{}", crate::report::render(&report, crate::report::Style::Plain)));
         let times = std::mem::take(&mut *took.lock().unwrap());
         let image: Digest = laid.tree.digest();
         let summary = format!(
