@@ -128,10 +128,13 @@ pub(super) enum InsideError {
 
 /// The first thing that the program does: serves a build's sandbox where it was started as one.
 pub fn helper_main(arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
-    let mut connection = sandbox::helper_main(arguments)?;
-    let Ok(task) = connection.receive::<Task>() else { return Some(ExitCode::FAILURE) };
-    let served = serve(&mut connection, &task);
-    let answer = match served {
+    sandbox::helper_main(arguments).map(answer)
+}
+
+/// Serves one task.
+pub(super) fn answer(mut connection: Connection) -> ExitCode {
+    let Ok(task) = connection.receive::<Task>() else { return ExitCode::FAILURE };
+    let answer = match serve(&mut connection, &task) {
         Ok(digests) => Answer::Done(digests),
         Err(error) => {
             let keep = matches!(error, InsideError::Script { .. });
@@ -147,7 +150,7 @@ pub fn helper_main(arguments: impl Iterator<Item = OsString>) -> Option<ExitCode
             Answer::Failed { message, notes, hints, keep }
         }
     };
-    Some(if connection.send(&answer).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    if connection.send(&answer).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn serve(connection: &mut Connection, task: &Task) -> Result<Vec<(Digest, u64)>, InsideError> {

@@ -1,0 +1,1 @@
+//! Layers configured in the sandbox.
