@@ -1,6 +1,7 @@
 //! Whole layers, from .debs to trees.
 
 mod compare;
+mod hostile;
 mod layers;
 mod trixie;
 
@@ -95,6 +96,10 @@ fn link(target: &str) -> Item {
 /// Builds a .deb with dpkg-deb. `fields` are lines of its control file beyond the name; `control` are its other
 /// control files, executable.
 fn build_deb(place: &Path, name: &str, fields: &str, items: &[(&str, Item)], control: &[(&str, &str)]) -> PathBuf {
+    let deb = place.join(format!("{name}.deb"));
+    if deb.exists() {
+        return deb;
+    }
     let root = place.join(format!("{name}.root"));
     fs::create_dir_all(root.join("DEBIAN")).unwrap();
     let version = if fields.contains("Version:") { "" } else { "Version: 1\n" };
@@ -124,7 +129,6 @@ fn build_deb(place: &Path, name: &str, fields: &str, items: &[(&str, Item)], con
             }
         }
     }
-    let deb = place.join(format!("{name}.deb"));
     let mut command = Command::new("dpkg-deb");
     command
         .args(["--root-owner-group", "-Zgzip", "-z1", "-b"])
