@@ -19,6 +19,7 @@ use crate::plan::LayerStep;
 use crate::report::{Diagnostic, Kind as Problem, Report};
 use crate::spec::Before;
 use crate::store::{Scratch, Store};
+use crate::sys::files::Context as _;
 use crate::sys::sandbox::{Mode, Sandbox};
 use crate::tree::{Content, Kind, Meta, Node, Origin, Tree, TreePath};
 
@@ -80,11 +81,14 @@ pub struct Workshop<'a> {
     scratch: Scratch,
     /// Directories of the checkouts on disk, the uppermost first, by their trees. The inner lock is held while one is
     /// made, so that two children of one parent wait for one checkout.
-    checkouts: Mutex<BTreeMap<Digest, Arc<Mutex<Option<Vec<String>>>>>>,
+    checkouts: Mutex<BTreeMap<Digest, Slot>>,
     next: AtomicUsize,
     /// Where the working directory goes when something failed in it.
     kept: Mutex<Option<PathBuf>>,
 }
+
+/// The directories of one checkout, once it is made.
+type Slot = Arc<Mutex<Option<Vec<String>>>>;
 
 /// What the store remembers of a configured layer.
 #[derive(Serialize, Deserialize)]
@@ -232,7 +236,7 @@ impl<'a> Workshop<'a> {
         Ok(checkout.insert(vec![directory]).clone())
     }
 
-    fn slot(&self, tree: &Digest) -> Arc<Mutex<Option<Vec<String>>>> {
+    fn slot(&self, tree: &Digest) -> Slot {
         locked(&self.checkouts).entry(*tree).or_default().clone()
     }
 
@@ -338,6 +342,33 @@ impl Workshop<'_> {
             let _ = inside.connection.send(&task);
             let _ = inside.connection.receive::<Answer>();
         }
+    }
+}
+
+/// Opens a shell in what a failed step left: the directory that its message named.
+///
+/// # Errors
+/// When the directory is none such, or there is no terminal.
+pub fn enter(sandbox: &Sandbox, directory: &Path) -> Result<(), Report> {
+    let whole = fs::canonicalize(directory).on("find", directory).map_err(Diagnostic::from)?;
+    let parts = whole.parent().zip(whole.file_name());
+    let Some((scratch, name)) = parts.filter(|_| whole.join("lower.json").exists()) else {
+        let message = format!("`{}` is not what a failed step left", directory.display());
+        return Err(Diagnostic::error(Problem::Usage, message)
+            .hint("name the directory that the message named")
+            .into());
+    };
+    // `STORE/scratch/failed-LAYER/NUMBER`.
+    let store = scratch.ancestors().nth(2).unwrap_or(scratch).to_owned();
+    let request = Request::Enter { directory: name.to_string_lossy().into_owned() };
+    let mut inside = sandbox.start("layer")?;
+    let lost = |error: io::Error| Diagnostic::error(Problem::World, format!("the sandbox ended: {error}"));
+    inside.connection.send(&Task { store, scratch: scratch.to_owned(), request }).map_err(lost)?;
+    match inside.connection.receive::<Answer>().map_err(lost)? {
+        Answer::Failed { message, notes, hints, .. } => {
+            Err(Diagnostic { notes, hints, ..Diagnostic::error(Problem::World, message) }.into())
+        }
+        _ => Ok(()),
     }
 }
 

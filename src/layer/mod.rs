@@ -19,5 +19,5 @@ mod tests;
 pub mod units;
 pub mod unpack;
 
-pub use configure::{Job, Laid, Listener, Progress, Workshop};
+pub use configure::{Job, Laid, Listener, Progress, Workshop, enter};
 pub use inside::helper_main;

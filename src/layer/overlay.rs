@@ -103,9 +103,8 @@ pub fn permit(
         let gid = number(&group, &permission.group);
         let (Some(uid), Some(gid)) = (uid, gid) else {
             let (what, name) = if uid.is_none() { ("user", &permission.owner) } else { ("group", &permission.group) };
-            let hint = format!(
-                "make it before packages are configured (`users` or `groups` in the profile), or install the package that makes it"
-            );
+            let hint =
+                "make it before packages are configured (`users` or `groups` in the profile), or install its package";
             report.push(refuse(format!("the built root has no {what} `{name}`")).hint(hint));
             continue;
         };

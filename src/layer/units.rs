@@ -264,15 +264,15 @@ fn read_install(text: &str, install: &mut Install) {
     for line in joined.lines().map(str::trim) {
         if line.starts_with('[') {
             inside = line == "[Install]";
-        } else if inside && !line.starts_with(['#', ';']) {
-            if let Some((key, value)) = line.split_once('=') {
-                let words = install.entry(key.trim().to_owned()).or_default();
-                if value.trim().is_empty() {
-                    words.clear();
-                }
-                words.extend(value.split_whitespace().map(str::to_owned));
-            }
+            continue;
         }
+        let is_comment = line.starts_with(['#', ';']);
+        let Some((key, value)) = line.split_once('=').filter(|_| inside && !is_comment) else { continue };
+        let words = install.entry(key.trim().to_owned()).or_default();
+        if value.trim().is_empty() {
+            words.clear();
+        }
+        words.extend(value.split_whitespace().map(str::to_owned));
     }
 }
 
