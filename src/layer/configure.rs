@@ -103,14 +103,33 @@ impl<'a> Workshop<'a> {
     /// When the store does not take a working directory.
     pub fn new(store: &'a Store, sandbox: Sandbox) -> Result<Self, Report> {
         let scratch = store.scratch("layers").map_err(Diagnostic::from)?;
-        Ok(Self {
+        let workshop = Self {
             store,
             sandbox,
             scratch,
             checkouts: Mutex::default(),
             next: AtomicUsize::new(0),
             kept: Mutex::default(),
-        })
+        };
+        workshop.sweep();
+        Ok(workshop)
+    }
+
+    /// Removes what killed builds left and the store could not: files that belong to ids of the namespace.
+    fn sweep(&self) {
+        let Ok(entries) = fs::read_dir(self.store.root().join("scratch")) else { return };
+        for lock in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+            let directory = lock.with_extension("");
+            if lock.extension().is_none_or(|extension| extension != "held") || !directory.exists() {
+                continue;
+            }
+            // A running build holds its lock.
+            let held = fs::File::options().write(true).open(&lock).and_then(|file| Ok(file.try_lock()?).map(|()| file));
+            if held.is_ok() {
+                self.remove(&directory);
+                let _ = fs::remove_file(&lock);
+            }
+        }
     }
 
     /// The layer of `step` configured over `parent`: out of the store where it is there, else made.
