@@ -119,13 +119,12 @@ impl Work<'_> {
     }
 
     fn file(&mut self, path: &TreePath, place: &Path, metadata: &fs::Metadata) -> Result<File, StoreError> {
-        if metadata.nlink() > 1 {
-            if let Some((group, content)) = self.links.get(&metadata.ino()).cloned() {
-                if self.fresh.contains(&group) {
-                    self.fresh.push(path.clone());
-                }
-                return Ok(File { content, group: Some(group) });
+        // Only inodes with several names are noted.
+        if let Some((group, content)) = self.links.get(&metadata.ino()).cloned() {
+            if self.fresh.contains(&group) {
+                self.fresh.push(path.clone());
             }
+            return Ok(File { content, group: Some(group) });
         }
         let content = self.content(path, place)?;
         let group = (metadata.nlink() > 1).then(|| path.clone());

@@ -19,6 +19,7 @@ use crate::plan::LayerStep;
 use crate::report::{Diagnostic, Kind as Problem, Report};
 use crate::spec::Before;
 use crate::store::{Scratch, Store};
+use crate::sys::files::Context as _;
 use crate::sys::sandbox::{Mode, Sandbox};
 use crate::tree::{Content, Kind, Meta, Node, Origin, Tree, TreePath};
 
@@ -80,11 +81,14 @@ pub struct Workshop<'a> {
     scratch: Scratch,
     /// Directories of the checkouts on disk, the uppermost first, by their trees. The inner lock is held while one is
     /// made, so that two children of one parent wait for one checkout.
-    checkouts: Mutex<BTreeMap<Digest, Arc<Mutex<Option<Vec<String>>>>>>,
+    checkouts: Mutex<BTreeMap<Digest, Slot>>,
     next: AtomicUsize,
     /// Where the working directory goes when something failed in it.
     kept: Mutex<Option<PathBuf>>,
 }
+
+/// The directories of one checkout, once it is made.
+type Slot = Arc<Mutex<Option<Vec<String>>>>;
 
 /// What the store remembers of a configured layer.
 #[derive(Serialize, Deserialize)]
@@ -99,14 +103,33 @@ impl<'a> Workshop<'a> {
     /// When the store does not take a working directory.
     pub fn new(store: &'a Store, sandbox: Sandbox) -> Result<Self, Report> {
         let scratch = store.scratch("layers").map_err(Diagnostic::from)?;
-        Ok(Self {
+        let workshop = Self {
             store,
             sandbox,
             scratch,
             checkouts: Mutex::default(),
             next: AtomicUsize::new(0),
             kept: Mutex::default(),
-        })
+        };
+        workshop.sweep();
+        Ok(workshop)
+    }
+
+    /// Removes what killed builds left and the store could not: files that belong to ids of the namespace.
+    fn sweep(&self) {
+        let Ok(entries) = fs::read_dir(self.store.root().join("scratch")) else { return };
+        for lock in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+            let directory = lock.with_extension("");
+            if lock.extension().is_none_or(|extension| extension != "held") || !directory.exists() {
+                continue;
+            }
+            // A running build holds its lock.
+            let held = fs::File::options().write(true).open(&lock).and_then(|file| Ok(file.try_lock()?).map(|()| file));
+            if held.is_ok() {
+                self.remove(&directory);
+                let _ = fs::remove_file(&lock);
+            }
+        }
     }
 
     /// The layer of `step` configured over `parent`: out of the store where it is there, else made.
@@ -232,7 +255,7 @@ impl<'a> Workshop<'a> {
         Ok(checkout.insert(vec![directory]).clone())
     }
 
-    fn slot(&self, tree: &Digest) -> Arc<Mutex<Option<Vec<String>>>> {
+    fn slot(&self, tree: &Digest) -> Slot {
         locked(&self.checkouts).entry(*tree).or_default().clone()
     }
 
@@ -338,6 +361,33 @@ impl Workshop<'_> {
             let _ = inside.connection.send(&task);
             let _ = inside.connection.receive::<Answer>();
         }
+    }
+}
+
+/// Opens a shell in what a failed step left: the directory that its message named.
+///
+/// # Errors
+/// When the directory is none such, or there is no terminal.
+pub fn enter(sandbox: &Sandbox, directory: &Path) -> Result<(), Report> {
+    let whole = fs::canonicalize(directory).on("find", directory).map_err(Diagnostic::from)?;
+    let parts = whole.parent().zip(whole.file_name());
+    let Some((scratch, name)) = parts.filter(|_| whole.join("lower.json").exists()) else {
+        let message = format!("`{}` is not what a failed step left", directory.display());
+        return Err(Diagnostic::error(Problem::Usage, message)
+            .hint("name the directory that the message named")
+            .into());
+    };
+    // `STORE/scratch/failed-LAYER/NUMBER`.
+    let store = scratch.ancestors().nth(2).unwrap_or(scratch).to_owned();
+    let request = Request::Enter { directory: name.to_string_lossy().into_owned() };
+    let mut inside = sandbox.start("layer")?;
+    let lost = |error: io::Error| Diagnostic::error(Problem::World, format!("the sandbox ended: {error}"));
+    inside.connection.send(&Task { store, scratch: scratch.to_owned(), request }).map_err(lost)?;
+    match inside.connection.receive::<Answer>().map_err(lost)? {
+        Answer::Failed { message, notes, hints, .. } => {
+            Err(Diagnostic { notes, hints, ..Diagnostic::error(Problem::World, message) }.into())
+        }
+        _ => Ok(()),
     }
 }
 

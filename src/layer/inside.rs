@@ -34,6 +34,8 @@ pub(super) enum Request {
     Configure(Configure),
     /// Run a program over a laid tree.
     Run(Run),
+    /// Open a shell over what a failed step left in `scratch`.
+    Enter { directory: String },
     /// Remove a directory whose files may belong to any id.
     Remove { directory: PathBuf },
 }
@@ -179,6 +181,15 @@ fn serve(connection: &mut Connection, task: &Task) -> Result<Vec<(Digest, u64)>,
         }
         Request::Configure(configure) => bench.configure(configure),
         Request::Run(run) => bench.run(run),
+        Request::Enter { directory } => {
+            let list = files::read(Path::new(&format!("{directory}/lower.json")))?;
+            let lower: Vec<String> = serde_json::from_slice(&list).unwrap_or_default();
+            // The mark of the mount that was never unmounted in order; a new one is refused over it.
+            let work = PathBuf::from(format!("{directory}/work"));
+            fs::remove_dir_all(&work).on("remove", &work)?;
+            bench.open(directory, &lower, true)?.shell()?;
+            Ok(Vec::new())
+        }
         Request::Remove { .. } => Ok(Vec::new()),
     }
 }

@@ -17,8 +17,13 @@ const LIMIT: Duration = Duration::from_secs(900);
 
 /// Programs that `true` stands for while packages are configured: what they make is one machine's identity, or is made
 /// by another step.
-const INERT: [&str; 4] =
-    ["usr/bin/ssh-keygen", "usr/sbin/make-ssl-cert", "usr/sbin/update-initramfs", "usr/bin/systemd-machine-id-setup"];
+const INERT: [&str; 5] = [
+    "usr/bin/pg_createcluster",
+    "usr/bin/ssh-keygen",
+    "usr/bin/systemd-machine-id-setup",
+    "usr/sbin/make-ssl-cert",
+    "usr/sbin/update-initramfs",
+];
 
 /// Packages that others' scripts need without saying so, in the order in which they are configured first.
 const FIRST: [&str; 2] = ["base-passwd", "mawk"];

@@ -81,6 +81,7 @@ pub fn settle<E>(mut tree: Tree, epoch: i64, mut stored: impl FnMut(&[u8]) -> Re
     for path in &doomed {
         tree.remove(path);
     }
+    super::place::repair_groups(&mut tree);
 
     let origin = Arc::new(Origin::Built("settled: the same for every machine and day".to_owned()));
     let mut file = |tree: &mut Tree, text: &str, mode: u16, bytes: &[u8]| -> Result<(), E> {

@@ -49,7 +49,7 @@ fn deb(control: &[(&str, &str)], data_name: &str, data: &[u8]) -> Vec<u8> {
     let control: Vec<_> = control.iter().map(|(name, text)| file(name, text.as_bytes())).collect();
     let mut bytes = b"!<arch>\n".to_vec();
     for (name, content) in [("debian-binary", &b"2.0\n"[..]), ("control.tar", &tar(&control)), (data_name, data)] {
-        let _ = write!(bytes, "{name:<16}{:<32}{:<10}`\n", 0, content.len());
+        let _ = writeln!(bytes, "{name:<16}{:<32}{:<10}`", 0, content.len());
         bytes.extend(content);
         bytes.resize(bytes.len().next_multiple_of(2), b'\n');
     }

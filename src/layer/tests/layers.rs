@@ -246,6 +246,14 @@ fn a_child_over_a_remembered_parent_is_the_same_as_over_a_fresh_one() {
 }
 
 #[test]
+#[ignore = "started by another test, away from the terminal"]
+fn entering() {
+    let directory = PathBuf::from(std::env::var_os("ENTERED").expect("ENTERED"));
+    let store = Store::open(directory.ancestors().nth(3).unwrap()).unwrap();
+    enter(&sandbox(&store), &directory).unwrap_or_else(|report| panic!("{}", plain(&report)));
+}
+
+#[test]
 fn a_failing_script_is_told_with_its_output_and_a_way_to_look() {
     let place = tempfile::tempdir().unwrap();
     let store = Store::open(&place.path().join("store")).unwrap();
@@ -272,6 +280,14 @@ fn a_failing_script_is_told_with_its_output_and_a_way_to_look() {
     let directory = hint.split_once("rolecast enter ").unwrap().1.trim_end_matches('`');
     assert!(Path::new(directory).join("upper").exists(), "{hint}");
     assert_eq!(report.exit_code(), 3);
+    let foreign = plain(&enter(&sandbox(&store), place.path()).unwrap_err());
+    assert!(foreign.contains("is not what a failed step left"), "{foreign}");
+    // Everything is mounted again for the shell, which then asks for the terminal that a pipe is not.
+    let mut again = Command::new(std::env::current_exe().unwrap());
+    again.args(["--exact", "layer::tests::layers::entering", "--ignored", "--nocapture"]).env("ENTERED", directory);
+    let output = again.output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.contains("standard error is no terminal"), "{errors}");
     let remaining: Vec<_> =
         fs::read_dir(store.root().join("scratch")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(!remaining.iter().any(|name| name.to_string_lossy().starts_with("layers.")), "{remaining:?}");

@@ -195,7 +195,7 @@ fn try_mounts(scratch: &Path) -> Result<(), (String, String)> {
         for name in ["lower/dev", "lower/proc", "lower/run", "lower/tmp", "upper", "work", "root"] {
             std::fs::create_dir_all(place.join(name))?;
         }
-        rustix::fs::chown(&place.join("lower/tmp"), Some(rustix::fs::Uid::from_raw(65534)), None)?;
+        rustix::fs::chown(place.join("lower/tmp"), Some(rustix::fs::Uid::from_raw(65534)), None)?;
         rustix::process::chdir(&place)?;
         io::Result::Ok(())
     };

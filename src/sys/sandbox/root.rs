@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::CString;
 use std::fs;
-use std::io::{self, Read as _, Write as _};
-use std::os::fd::AsRawFd as _;
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -233,6 +233,24 @@ impl Room {
         }
         fs::create_dir(dev.join("shm")).map_err(|error| refused("dev/shm", error))?;
         self.mount_fresh("tmpfs", "dev/shm", MountFlags::NOSUID | MountFlags::NODEV, c"mode=1777")
+    }
+
+    /// Runs a shell for a person, over the terminal that standard error is, with the environment of other programs.
+    ///
+    /// # Errors
+    /// When standard error is no terminal, or there is no shell.
+    pub fn shell(&self) -> Result<(), RunError> {
+        let failed = |source: io::Error| RunError::Start { program: "/bin/sh".to_owned(), source };
+        if !io::stderr().is_terminal() {
+            return Err(failed(io::Error::other("standard error is no terminal")));
+        }
+        let terminal = || Ok::<_, io::Error>(Stdio::from(io::stderr().as_fd().try_clone_to_owned()?));
+        let mut command = Command::new("/bin/sh");
+        command.arg("-i").env_clear().envs(ENVIRONMENT).env("PS1", "sandbox# ");
+        command.stdin(terminal().map_err(failed)?).stdout(terminal().map_err(failed)?);
+        let mut child = spawn::spawn_in_root(command, &self.root, KEPT_CAPABILITIES).map_err(failed)?;
+        child.wait().map_err(failed)?;
+        Ok(())
     }
 
     /// Lets the file `with` stand at `path` while the room is open; both lie in the root.
