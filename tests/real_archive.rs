@@ -1,6 +1,6 @@
 //! Debian's archive as it is served today, from the mirror in this machine's apt sources.
 //!
-//! Needs the network, and Debian's keyring where its package puts it.
+//! Needs the network.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,15 +14,16 @@ use rolecast::report::{Report, Source, Span, Style, render};
 use rolecast::spec::Archive;
 use rolecast::store::Store;
 
-fn debian(name: &str, suite: &str) -> Archive {
+fn debian(name: &str, suites: &[&str]) -> Archive {
     let source = Arc::new(Source { path: "images/test.toml".to_owned(), text: "[distribution]\n".to_owned() });
-    let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
+    let keyring = "images/keyrings/debian-archive.pgp";
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(keyring);
     Archive {
         name: name.to_owned(),
-        suites: vec![suite.to_owned()],
+        suites: suites.iter().map(|suite| (*suite).to_owned()).collect(),
         components: vec!["main".to_owned()],
         keyring: keyring.to_owned(),
-        keyring_bytes: Some(std::fs::read(keyring).expect("the package debian-archive-keyring is installed")),
+        keyring_bytes: Some(std::fs::read(path).expect("the project has Debian's keyring")),
         fingerprints: Vec::new(),
         priority: 500,
         mirror: None,
@@ -37,10 +38,11 @@ fn told(report: &Report) -> String {
 
 #[test]
 fn trixie_is_loaded_and_two_packages_are_fetched_once() {
-    let archives: BTreeMap<String, Archive> = [("debian", "trixie"), ("debian-security", "trixie-security")]
-        .into_iter()
-        .map(|(name, suite)| (name.to_owned(), debian(name, suite)))
-        .collect();
+    let archives: BTreeMap<String, Archive> =
+        [("debian", ["trixie", "trixie-updates"].as_slice()), ("debian-security", &["trixie-security"])]
+            .into_iter()
+            .map(|(name, suites)| (name.to_owned(), debian(name, suites)))
+            .collect();
     let directory = tempfile::tempdir().expect("a directory");
     let store = Store::open(&directory.path().join("store")).expect("a store");
     let client = Client::new(Patience::default());
@@ -55,7 +57,12 @@ fn trixie_is_loaded_and_two_packages_are_fetched_once() {
     let loaded = open(&archives, "amd64", &access).map_err(|report| told(&report)).expect("both archives load");
     assert_eq!(told(&loaded.warnings), "");
     assert_eq!(loaded.archives.len(), 2);
-    assert!(loaded.archives.iter().all(|archive| !archive.suites[0].signed_by.is_empty()));
+    let suites: Vec<_> = loaded.archives.iter().flat_map(|archive| &archive.suites).collect();
+    assert!(suites.iter().all(|suite| !suite.signed_by.is_empty()));
+    assert_eq!(
+        suites.iter().map(|suite| suite.name.as_str()).collect::<Vec<_>>(),
+        ["trixie", "trixie-updates", "trixie-security"]
+    );
     let candidates = &loaded.universe.candidates;
     assert!(candidates.len() > 60_000, "{} packages", candidates.len());
     assert!(candidates.iter().any(|candidate| candidate.archive == "debian-security"));

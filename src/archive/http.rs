@@ -5,13 +5,14 @@
 //! server says of its length. Specification: RFC 9110 (ranges in section 14), RFC 8089 for `file`.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek as _, SeekFrom, Write};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ureq::http::{Response, StatusCode, header};
 
+use super::url::{decode, shown};
 use crate::report::{Diagnostic, Kind};
 
 /// How much is read at once.
@@ -29,7 +30,7 @@ pub struct Patience {
     pub stall: Duration,
     /// For a whole answer: this long …
     pub grace: Duration,
-    /// … and a second more for every so many bytes.
+    /// … and a second more for every so many bytes of one whose size is known.
     pub slowest: u64,
     /// Tries, the first one counted.
     pub attempts: u32,
@@ -40,11 +41,11 @@ pub struct Patience {
 impl Default for Patience {
     fn default() -> Self {
         Self {
-            connect: Duration::from_secs(15),
-            stall: Duration::from_secs(30),
+            connect: Duration::from_secs(10),
+            stall: Duration::from_secs(20),
             grace: Duration::from_secs(60),
             slowest: 16 << 10,
-            attempts: 5,
+            attempts: 4,
             backoff: Duration::from_millis(300),
         }
     }
@@ -232,7 +233,7 @@ impl Client {
 
     fn attempt(&self, transfer: &mut Transfer<'_>, sink: &mut dyn Write) -> Result<(), TransferError> {
         match transfer.url.split_once("://") {
-            Some(("file", path)) => transfer.from_file(path, sink),
+            Some(("file", path)) => transfer.copy_file(path, sink),
             Some(("http" | "https", _)) => self.over_http(transfer, sink),
             _ => Err(transfer.bad_url("only http://, https:// and file:// URLs are understood")),
         }
@@ -240,7 +241,8 @@ impl Client {
 
     fn over_http(&self, transfer: &mut Transfer<'_>, sink: &mut dyn Write) -> Result<(), TransferError> {
         // However steadily a server drips, the whole has an end.
-        let whole = self.patience.grace + Duration::from_secs(transfer.limit / self.patience.slowest.max(1));
+        let earned = if transfer.exact { transfer.limit / self.patience.slowest.max(1) } else { 0 };
+        let whole = self.patience.grace + Duration::from_secs(earned);
         let mut request = self.agent.get(transfer.url).header(header::ACCEPT_ENCODING, "identity");
         if transfer.received > 0 {
             request = request.header(header::RANGE, format!("bytes={}-", transfer.received));
@@ -300,14 +302,17 @@ impl Transfer<'_> {
         }
     }
 
-    fn from_file(&mut self, path: &str, sink: &mut dyn Write) -> Result<(), TransferError> {
+    fn copy_file(&mut self, path: &str, sink: &mut dyn Write) -> Result<(), TransferError> {
         let path = path.strip_prefix("localhost").unwrap_or(path);
         if !path.starts_with('/') {
             return Err(self.bad_url("a file:// URL needs an absolute path"));
         }
         let path = PathBuf::from(std::ffi::OsString::from_vec(decode(path)));
         match File::open(&path).and_then(|file| Ok((file.metadata()?.is_file(), file))) {
-            Ok((true, mut file)) => self.copy(&mut file, sink),
+            Ok((true, mut file)) => match file.seek(SeekFrom::Start(self.received)) {
+                Ok(_) => self.copy(&mut file, sink),
+                Err(error) => Err(self.bad_url(&error.to_string())),
+            },
             Ok((false, _)) => Err(TransferError::NotFound { url: shown(self.url) }),
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 Err(TransferError::NotFound { url: shown(self.url) })
@@ -323,6 +328,8 @@ impl Transfer<'_> {
                 Ok(0) => break,
                 Ok(length) => length,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                // All is there: how the connection ends is of no interest.
+                Err(_) if self.exact && self.received == self.limit => break,
                 Err(error) => return Err(self.explain(error.into())),
             };
             if length as u64 > self.limit - self.received {
@@ -370,46 +377,4 @@ impl Transfer<'_> {
 
 fn content_length<B>(response: &Response<B>) -> Option<u64> {
     response.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-/// The URL without a password in it.
-pub fn shown(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let authority = rest.find('/').unwrap_or(rest.len());
-    match rest[..authority].rfind('@') {
-        Some(at) => format!("{scheme}://…{}", &rest[at..]),
-        None => url.to_owned(),
-    }
-}
-
-/// A path of an archive as part of a URL: everything but unreserved characters and `/` percent-encoded (RFC 3986,
-/// 2.3); `+` too, because object stores read it as a space.
-pub fn encode(path: &str) -> String {
-    let mut text = String::with_capacity(path.len());
-    for byte in path.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'/') {
-            text.push(char::from(byte));
-        } else {
-            text.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    text
-}
-
-/// Undoes percent-encoding; what is no valid escape stays as it is.
-pub fn decode(text: &str) -> Vec<u8> {
-    let digit = |byte: Option<&u8>| char::from(*byte?).to_digit(16);
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        match (byte, digit(after.first()), digit(after.get(1))) {
-            (b'%', Some(high), Some(low)) => {
-                bytes.push((high << 4 | low) as u8);
-                rest = &after[2..];
-            }
-            _ => bytes.push(byte),
-        }
-    }
-    bytes
 }

@@ -199,12 +199,18 @@ impl Index<'_> {
     /// Reads the stanzas, in parts at once. One that does not read is left out, with a warning.
     fn parse(&self, bytes: &[u8], architecture: &str, packages: &mut Packages) {
         let text = String::from_utf8_lossy(bytes);
-        let parts: Vec<Vec<_>> = parts(&text)
-            .into_par_iter()
-            .map(|part| Stanzas::new(part).map(|stanza| (stanza, Package::parse(stanza))).collect())
-            .collect();
-        for (stanza, parsed) in parts.into_iter().flatten() {
-            let problem = match parsed {
+        let read: Vec<Packages> =
+            parts(&text).into_par_iter().map(|part| self.parse_part(part, architecture)).collect();
+        for part in read {
+            packages.candidates.extend(part.candidates);
+            packages.warnings.extend(part.warnings);
+        }
+    }
+
+    fn parse_part(&self, part: &str, architecture: &str) -> Packages {
+        let mut packages = Packages { candidates: Vec::new(), warnings: Report::new() };
+        for stanza in Stanzas::new(part) {
+            let problem = match Package::parse(stanza) {
                 Ok(package) if package.architecture != architecture && package.architecture != "all" => continue,
                 Ok(package) if package.sha256.is_none() || package.filename.is_empty() || package.size == 0 => {
                     "it has no `Filename`, `Size` or `SHA256`".to_owned()
@@ -223,6 +229,7 @@ impl Index<'_> {
             let message = format!("`{name}` in the index {} is left out", self.name());
             packages.warnings.push(Diagnostic::warning(message).note(problem));
         }
+        packages
     }
 
     /// As told to people.
@@ -231,7 +238,7 @@ impl Index<'_> {
     }
 
     fn blame(&self, diagnostic: Diagnostic, mirror: &Mirror) -> Diagnostic {
-        let url = super::http::shown(&mirror.url);
+        let url = super::url::shown(&mirror.url);
         diagnostic
             .note(format!("wanted for suite `{}` of archive `{}`", self.suite.locked.name, self.archive.name))
             .note(format!("the mirror is `{url}`, named by {}", mirror.origin))

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use super::{http, sources};
+use super::{sources, url};
 use crate::report::{Diagnostic, Kind, Report};
 use crate::spec::Archive;
 
@@ -105,7 +105,7 @@ impl<'a> Mirrors<'a> {
 impl Mirror {
     /// The URL of a path from the archive's root.
     pub fn url_of(&self, path: &str) -> String {
-        format!("{}/{}", self.url, http::encode(path))
+        format!("{}/{}", self.url, url::encode(path))
     }
 }
 

@@ -17,6 +17,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod time;
+mod url;
 
 pub use fetch::{FetchError, Fetched, THREADS, fetch, missing};
 pub use http::{Client, Patience};

@@ -74,9 +74,14 @@ impl ImagePath {
         Ok(Self { project: project.to_owned(), file: format!("images/{name}.toml"), name })
     }
 
+    /// Its lock, from the project's root.
+    pub fn lock_name(&self) -> String {
+        format!("images/{}.lock", self.name)
+    }
+
     /// Where its lock is.
     pub fn lock(&self) -> PathBuf {
-        self.project.join("images").join(format!("{}.lock", self.name))
+        self.project.join(self.lock_name())
     }
 }
 

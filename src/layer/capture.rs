@@ -20,6 +20,8 @@ use crate::store::{ObjectWriter, Store, StoreError};
 use crate::sys::files::{Context as _, FileError};
 use crate::tree::{Content, File, Kind, Meta, Node, Origin, Place, Tree, TreePath};
 
+use super::place::repair_groups;
+
 /// `lower` with the changes that `upper` holds, and the object of the new contents. What changed in kind or content
 /// comes from the maintainer scripts of `layer`; the rest keeps its origin.
 ///
@@ -203,23 +205,4 @@ fn read_meta(place: &Path, metadata: &fs::Metadata) -> Result<(Meta, bool), File
         }
     }
     Ok((meta, opaque))
-}
-
-/// A group that lost members (one was copied up and is a file of its own now) is named by its first remaining path,
-/// and is none when one name remains.
-fn repair_groups(tree: &mut Tree) {
-    let mut members: BTreeMap<TreePath, Vec<TreePath>> = BTreeMap::new();
-    for (path, node) in tree.iter() {
-        if let Kind::File(File { group: Some(group), .. }) = &node.kind {
-            members.entry(group.clone()).or_default().push(path.clone());
-        }
-    }
-    for paths in members.values() {
-        let name = (paths.len() > 1).then(|| paths[0].clone());
-        for path in paths {
-            if let Some(Kind::File(file)) = tree.get_mut(path).map(|node| &mut node.kind) {
-                file.group = name.clone();
-            }
-        }
-    }
 }

@@ -52,10 +52,21 @@ pub fn change(store: &Store, from: &Tree, to: &Tree, base: Option<&Tree>, direct
                 written.insert(path, node);
             }
             Change::Changed(old, node) => {
-                if !(old.kind.is_directory() && node.kind.is_directory()) {
-                    clear(&place(directory, path))?;
+                let place = place(directory, path);
+                if old.kind == node.kind && old.meta.xattrs == node.meta.xattrs && fs::symlink_metadata(&place).is_ok()
+                {
+                    // Owner, mode or time alone: in place, directories once all is written.
+                    let is_link = matches!(node.kind, Kind::Symlink(_));
+                    set_meta(&place, &node.meta, is_link)?;
+                    if node.kind.is_directory() {
+                        written.insert(path, node);
+                    }
+                } else {
+                    if !(old.kind.is_directory() && node.kind.is_directory()) {
+                        clear(&place)?;
+                    }
+                    written.insert(path, node);
                 }
-                written.insert(path, node);
             }
             Change::Removed(_) => {
                 clear(&place(directory, path))?;

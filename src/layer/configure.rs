@@ -152,7 +152,8 @@ impl<'a> Workshop<'a> {
             return Err(Diagnostic::error(Problem::Internal, "the sandbox configured a layer and named no tree").into());
         };
         self.store.record(&step.key, objects, &Configured { tree: digest }).map_err(Diagnostic::from)?;
-        let lower = std::iter::once(format!("{directory}/lay")).chain(lower).collect();
+        let own = ["upper", "lay"].map(|name| format!("{directory}/{name}"));
+        let lower = own.into_iter().chain(lower).collect();
         *locked(&self.slot(&digest)) = Some(lower);
         let tree = Arc::new(self.store.tree(&digest).map_err(Diagnostic::from)?);
         Ok(Laid { digest, tree })

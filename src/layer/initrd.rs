@@ -56,9 +56,14 @@ pub fn make(
 ) -> Result<Content, Report> {
     let release = kernel_release(tools)?;
     let mut inputs: Vec<(String, u16, &[u8])> = Vec::new();
+    let mut includes = Vec::new();
     for file in files {
         match &file.body {
-            Body::Plain { content, mode } => inputs.push((format!("{FILES}/{}", file.path), *mode, content)),
+            Body::Plain { content, mode } => {
+                let place = format!("{FILES}-{}", inputs.len());
+                includes.push((format!("/{place}"), format!("/{}", file.path)));
+                inputs.push((place, *mode, content));
+            }
             Body::Link { .. } | Body::Early { .. } | Body::Late { .. } => {
                 return Err(Diagnostic::error(Kind::Input, format!("`{}` is no plain file", file.source))
                     .note("the initrd is the same for every role, so it takes neither templates nor links")
@@ -69,10 +74,10 @@ pub fn make(
     let mut command = vec!["dracut", "--force", "--no-hostonly", "--no-hostonly-cmdline", "--reproducible", "--zstd"];
     command.extend(["--kver", release.as_str(), "--modules", MODULES, "--omit", "kernel-network-modules"]);
     command.extend(["--filesystems", "squashfs overlay ext4 vfat", "--add-drivers", DRIVERS, "--install", "losetup"]);
-    let (include, output) = (format!("/{FILES}"), format!("/{OUTPUT}"));
-    if !inputs.is_empty() {
-        command.extend(["--include", include.as_str(), "/"]);
+    for (place, target) in &includes {
+        command.extend(["--include", place, target]);
     }
+    let output = format!("/{OUTPUT}");
     command.push(&output);
     let inputs: Vec<(&str, u16, &[u8])> =
         inputs.iter().map(|(path, mode, bytes)| (path.as_str(), *mode, *bytes)).collect();

@@ -128,10 +128,13 @@ pub(super) enum InsideError {
 
 /// The first thing that the program does: serves a build's sandbox where it was started as one.
 pub fn helper_main(arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
-    let mut connection = sandbox::helper_main(arguments)?;
-    let Ok(task) = connection.receive::<Task>() else { return Some(ExitCode::FAILURE) };
-    let served = serve(&mut connection, &task);
-    let answer = match served {
+    sandbox::helper_main(arguments).map(answer)
+}
+
+/// Serves one task.
+pub(super) fn answer(mut connection: Connection) -> ExitCode {
+    let Ok(task) = connection.receive::<Task>() else { return ExitCode::FAILURE };
+    let answer = match serve(&mut connection, &task) {
         Ok(digests) => Answer::Done(digests),
         Err(error) => {
             let keep = matches!(error, InsideError::Script { .. });
@@ -147,7 +150,7 @@ pub fn helper_main(arguments: impl Iterator<Item = OsString>) -> Option<ExitCode
             Answer::Failed { message, notes, hints, keep }
         }
     };
-    Some(if connection.send(&answer).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    if connection.send(&answer).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn serve(connection: &mut Connection, task: &Task) -> Result<Vec<(Digest, u64)>, InsideError> {
@@ -248,18 +251,16 @@ impl Bench<'_> {
         self.step("capturing");
         let upper = PathBuf::from(format!("{directory}/upper"));
         let (tree, _) = capture::capture(self.store, &laid, &upper, &request.layer)?;
-        let settled = super::settle::settle(tree, request.epoch, |bytes| {
+        let settled = super::settle::settle(tree.clone(), request.epoch, |bytes| {
             Ok::<_, StoreError>(Content::whole(self.store.put(bytes)?, bytes.len() as u64))
         })?;
         let digest = self.store.put_tree(&settled)?;
         self.took("capture");
 
-        // From here on the lay is a checkout of the configured tree: a child's lower directory.
-        checkout::change(self.store, &laid, &settled, parent.as_ref(), &lay)?;
-        for name in ["upper", "work"] {
-            let place = PathBuf::from(format!("{directory}/{name}"));
-            fs::remove_dir_all(&place).on("remove", &place)?;
-        }
+        // From here on upper and lay together are a checkout of the settled tree: a child's lower directories.
+        checkout::change(self.store, &tree, &settled, Some(&laid), &upper)?;
+        let work = PathBuf::from(format!("{directory}/work"));
+        fs::remove_dir_all(&work).on("remove", &work)?;
         self.took("checkout");
         let objects: BTreeSet<Digest> =
             settled.iter().filter_map(|(_, node)| node.content()).map(|content| content.place.object).collect();

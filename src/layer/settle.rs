@@ -24,8 +24,9 @@ const EMPTIED: [&str; 7] = [
 ];
 
 /// Files that are caches, back-up copies, or one machine's identity.
-const REMOVED: [&str; 25] = [
+const REMOVED: [&str; 26] = [
     "etc/.pwd.lock",
+    "etc/bind/rndc.key",
     "etc/group-",
     "etc/gshadow-",
     "etc/passwd-",

@@ -162,7 +162,7 @@ pub fn unpack_all(
 /// When it is no sound .deb, or not the one that was locked.
 pub fn unpack(store: &Store, locked: &LockedPackage) -> Result<Unpacked, Diagnostic> {
     let attempt = || -> Result<Unpacked, UnpackError> {
-        let key = Key::new("layer.unpack", 1).input("deb", locked.sha256);
+        let key = Key::new("layer.unpack", 2).input("deb", locked.sha256);
         if let Some(kept) = store.result::<Kept>(&key)? {
             return restore(store, kept, locked);
         }
@@ -219,12 +219,22 @@ fn decompress(store: &Store, locked: &LockedPackage) -> Result<Kept, UnpackError
     let bound = data_bound(package.installed_size, MOST_BYTES);
     let start = payload.size();
     let mut data = Data { source: deb.data(bound)?, payload, failed: None };
-    let result = read_entries(&mut data, start, locked, &mut conffiles);
+    // dpkg makes the list where a package has none, and its audit asks for it.
+    let mut sums = (!files.0.contains_key("md5sums")).then(BTreeMap::new);
+    let result = read_entries(&mut data, start, locked, &mut conffiles, &mut sums);
     if let Some(error) = data.failed {
         return Err(store_error(store, error));
     }
     let mut tree = result?;
-    let (payload, _) = data.payload.finish()?;
+    let mut payload = data.payload;
+    if let Some(sums) = sums {
+        let sums: String = sums.iter().map(|(path, md5)| format!("{md5}  {path}\n")).collect();
+        let (offset, size) = (payload.size(), sums.len() as u64);
+        payload.write_all(sums.as_bytes()).map_err(|error| store_error(store, error))?;
+        let member = KeptMember { mode: 0o644, offset, size, digest: Digest::of(sums.as_bytes()) };
+        control.insert("md5sums".to_owned(), member);
+    }
+    let (payload, _) = payload.finish()?;
     for (_, node) in tree.iter_mut() {
         if let NodeKind::File(file) = &mut node.kind {
             file.content.place.object = payload;
@@ -295,6 +305,7 @@ fn read_entries<R: Read>(
     start: u64,
     locked: &LockedPackage,
     conffiles: &mut [Conffile],
+    sums: &mut Option<BTreeMap<TreePath, String>>,
 ) -> Result<Tree, UnpackError> {
     let origin = Origin::Package { layer: String::new(), name: locked.name.clone(), version: locked.version.clone() };
     let origin = Arc::new(origin);
@@ -318,7 +329,14 @@ fn read_entries<R: Read>(
                     !conffile.removed && TreePath::parse(&conffile.path).is_ok_and(|other| other == path)
                 });
                 let offset = start + entry.raw_file_position();
-                NodeKind::file(read_file(&mut entry, offset, conffile)?)
+                let (content, md5) = read_file(&mut entry, offset, conffile.is_some() || sums.is_some())?;
+                if let (Some(sums), Some(md5)) = (sums.as_mut(), &md5) {
+                    sums.insert(path.clone(), md5.clone());
+                }
+                if let Some(conffile) = conffile {
+                    conffile.md5 = md5;
+                }
+                NodeKind::file(content)
             }
             tar::EntryType::Symlink => {
                 let target = entry.link_name_bytes().unwrap_or_default().into_owned();
@@ -329,7 +347,11 @@ fn read_entries<R: Read>(
             }
             tar::EntryType::Link => {
                 let target = entry.link_name_bytes().unwrap_or_default().into_owned();
-                NodeKind::File(hard_link(&mut tree, &target).map_err(fail)?)
+                let (first, file) = hard_link(&mut tree, &target).map_err(fail)?;
+                if let Some(sums) = sums {
+                    sums.extend(sums.get(&first).cloned().map(|md5| (path.clone(), md5)));
+                }
+                NodeKind::File(file)
             }
             tar::EntryType::Char | tar::EntryType::Block => return Err(fail(Problem::Device)),
             other => return Err(fail(Problem::Type(char::from(other.as_byte())))),
@@ -364,9 +386,10 @@ fn meta_of(header: &tar::Header) -> Result<Meta, Problem> {
     Ok(Meta { uid: id(uid)?, gid: id(gid)?, mtime, ..Meta::root_owned(mode) })
 }
 
-fn read_file(entry: &mut impl Read, offset: u64, conffile: Option<&mut Conffile>) -> Result<Content, UnpackError> {
+/// The content of a file, and its MD5 where it is wanted.
+fn read_file(entry: &mut impl Read, offset: u64, with_md5: bool) -> Result<(Content, Option<String>), UnpackError> {
     let mut hasher = Hasher::new();
-    let mut md5 = conffile.is_some().then(md5::Md5::new);
+    let mut md5 = with_md5.then(md5::Md5::new);
     let mut size = 0;
     let mut buffer = [0; 32 << 10];
     loop {
@@ -380,15 +403,14 @@ fn read_file(entry: &mut impl Read, offset: u64, conffile: Option<&mut Conffile>
         }
         size += length as u64;
     }
-    if let (Some(conffile), Some(md5)) = (conffile, md5) {
-        conffile.md5 = Some(md5.finalize().iter().map(|byte| format!("{byte:02x}")).collect());
-    }
+    let md5 = md5.map(|md5| md5.finalize().iter().map(|byte| format!("{byte:02x}")).collect());
     // The payload's digest is known at its end only.
     let place = Place { object: Digest::from_bytes([0; 32]), offset };
-    Ok(Content { digest: hasher.finish(), size, place })
+    Ok((Content { digest: hasher.finish(), size, place }, md5))
 }
 
-fn hard_link(tree: &mut Tree, target: &[u8]) -> Result<File, Problem> {
+/// The file that a hard link names, and the name.
+fn hard_link(tree: &mut Tree, target: &[u8]) -> Result<(TreePath, File), Problem> {
     let shown = || String::from_utf8_lossy(&target[..target.len().min(200)]).into_owned();
     if target.first() == Some(&b'/') {
         return Err(Problem::HardLink(shown()));
@@ -396,8 +418,8 @@ fn hard_link(tree: &mut Tree, target: &[u8]) -> Result<File, Problem> {
     let first = TreePath::parse(target)?;
     match tree.get_mut(&first).map(|node| &mut node.kind) {
         Some(NodeKind::File(file)) => {
-            let group = file.group.get_or_insert(first).clone();
-            Ok(File { content: file.content, group: Some(group) })
+            let group = file.group.get_or_insert_with(|| first.clone()).clone();
+            Ok((first, File { content: file.content, group: Some(group) }))
         }
         _ => Err(Problem::HardLink(shown())),
     }

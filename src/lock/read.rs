@@ -1,4 +1,7 @@
-//! Reading a lock back. People merge and edit locks, so every mistake has its place.
+//! A lock from its text, with every error at its line.
+//!
+//! A lock is a file like any other: it may be half merged, cut short, or written by an enemy. Names, versions and
+//! paths are checked here, because file names and URLs are made of them.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -7,30 +10,42 @@ use std::sync::Arc;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::{FORMAT, Lock, LockedArchive, LockedLayer, LockedPackage, LockedSuite};
+use crate::deb::date::parse_rfc3339;
+use crate::deb::package::is_archive_path;
+use crate::deb::relation::{is_architecture, is_package_name};
+use crate::deb::version::Version;
 use crate::digest::Digest;
 use crate::report::{Diagnostic, Kind, Report, Source, Span};
 
-use super::{FORMAT, Lock, LockedArchive, LockedLayer, LockedPackage, LockedSuite};
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Text {
-    format: Spanned<i64>,
+struct LockText {
+    #[expect(dead_code, reason = "read beforehand, named here so that it is not an unknown field")]
+    format: u32,
     spec: Digest,
     distribution: String,
     #[serde(default)]
-    release: Vec<ReleaseText>,
+    archive: Vec<ArchiveText>,
     #[serde(default)]
     layer: Vec<LayerText>,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct ReleaseText {
-    archive: String,
-    suite: String,
-    sha256: Digest,
-    date: i64,
+#[serde(deny_unknown_fields)]
+struct ArchiveText {
+    name: String,
+    #[serde(default)]
+    suite: Vec<SuiteText>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SuiteText {
+    name: String,
+    date: Spanned<String>,
+    release: Digest,
+    #[serde(rename = "signed-by")]
     signed_by: Vec<String>,
 }
 
@@ -38,136 +53,129 @@ struct ReleaseText {
 #[serde(deny_unknown_fields)]
 struct LayerText {
     name: Spanned<String>,
-    packages: Vec<Spanned<PackageText>>,
+    recommends: bool,
+    wants: Vec<String>,
+    packages: Vec<PackageText>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PackageText {
-    name: String,
-    version: String,
-    architecture: String,
-    archive: String,
+    name: Spanned<String>,
+    version: Spanned<String>,
+    architecture: Spanned<String>,
+    archive: Spanned<String>,
     size: u64,
     sha256: Digest,
-    path: String,
+    path: Spanned<String>,
 }
 
-/// Reads the text of a lock; `path` names it for messages.
+/// The format alone, which is looked at before anything else is understood.
+#[derive(Deserialize)]
+struct FormatText {
+    format: Spanned<u32>,
+}
+
+/// Reads a lock.
 ///
 /// # Errors
-/// When the text is no lock of this version, with the place.
-pub fn parse(path: &str, text: &str) -> Result<Lock, Report> {
-    let source = Arc::new(Source { path: path.to_owned(), text: text.to_owned() });
-    let read: Text = toml::from_str(text).map_err(|error| {
-        let range = error.span().unwrap_or(0..0);
-        broken(&source, range, format!("the lock cannot be read: {}", error.message()))
-    })?;
-    if *read.format.get_ref() != FORMAT {
-        let message = format!("the lock has format {}, and this rolecast reads {FORMAT}", read.format.get_ref());
-        return Err(broken(&source, read.format.span(), message));
+/// Text that is no TOML or no lock, a lock of another format, names and paths that are none, a package twice, an archive that
+/// the lock does not list; all of the latter at once.
+pub fn read(source: &Arc<Source>) -> Result<Lock, Report> {
+    let broken = |error: toml::de::Error| {
+        let message = error.message().lines().next().unwrap_or("broken").to_owned();
+        problem(source, error.span().unwrap_or(0..0), format!("the lock cannot be read: {message}"), "")
+            .hint("write it anew with `rolecast lock`, or take back the last change to it")
+    };
+    let format: FormatText = toml::from_str(&source.text).map_err(broken)?;
+    if *format.format.get_ref() != FORMAT {
+        let message = format!("the lock is of format {}, this rolecast reads {FORMAT}", format.format.get_ref());
+        let hint = "write it anew with `rolecast lock`, or use the rolecast that wrote it";
+        return Err(problem(source, format.format.span(), message, "").hint(hint).into());
     }
-    let mut archives: Vec<LockedArchive> = Vec::new();
-    for release in read.release {
-        let ReleaseText { archive, suite, sha256, date, signed_by } = release;
-        let suite = LockedSuite { name: suite, release: sha256, date, signed_by };
-        match archives.iter_mut().find(|known| known.name == archive) {
-            Some(known) => known.suites.push(suite),
-            None => archives.push(LockedArchive { name: archive, suites: vec![suite] }),
-        }
-    }
-    let layers = read.layer.into_iter().map(|layer| read_layer(&source, layer)).collect::<Result<_, _>>()?;
-    Ok(Lock { spec: read.spec, distribution: read.distribution, archives, layers })
+    let text: LockText = toml::from_str(&source.text).map_err(broken)?;
+    let mut reader = Reader { source, report: Report::new(), archives: BTreeSet::new() };
+    let lock = reader.lock(text);
+    if reader.report.has_errors() { Err(reader.report) } else { Ok(lock) }
 }
 
-fn read_layer(source: &Arc<Source>, layer: LayerText) -> Result<LockedLayer, Report> {
-    let mut seen = BTreeSet::new();
-    let mut packages = Vec::new();
-    for package in layer.packages {
-        let range = package.span();
-        let PackageText { name, version, architecture, archive, size, sha256, path } = package.into_inner();
-        let escapes = path.starts_with('/') || path.split('/').any(|part| matches!(part, "" | "." | ".."));
-        if escapes {
-            return Err(broken(source, range, format!("`{path}` is no path below an archive's root")));
-        }
-        if !seen.insert((name.clone(), architecture.clone())) {
-            let message = format!("`{name}:{architecture}` is pinned twice in layer `{}`", layer.name.get_ref());
-            return Err(broken(source, range, message));
-        }
-        packages.push(LockedPackage { name, version, architecture, archive, size, sha256, path });
-    }
-    Ok(LockedLayer { name: layer.name.into_inner(), packages })
+fn problem(source: &Arc<Source>, range: Range<usize>, message: String, label: &str) -> Diagnostic {
+    Diagnostic::error(Kind::Input, message).at(&Span::new(source, range), label)
 }
 
-fn broken(source: &Arc<Source>, range: Range<usize>, message: String) -> Report {
-    Diagnostic::error(Kind::Input, message)
-        .at(&Span::new(source, range), "")
-        .hint("a lock is written by `rolecast lock`: restore it, or remove it and lock anew")
-        .into()
+struct Reader<'a> {
+    source: &'a Arc<Source>,
+    report: Report,
+    archives: BTreeSet<String>,
 }
 
-#[cfg(test)]
-pub(super) mod tests {
-    use super::super::write;
-    use super::*;
+impl Reader<'_> {
+    fn complain(&mut self, at: Range<usize>, message: String) {
+        self.report.push(problem(self.source, at, message, ""));
+    }
 
-    /// A lock of two layers.
-    pub fn sample() -> Lock {
-        let package = |name: &str, version: &str| LockedPackage {
-            name: name.to_owned(),
-            version: version.to_owned(),
-            architecture: "amd64".to_owned(),
-            archive: "debian".to_owned(),
-            size: 1234,
-            sha256: Digest::of(format!("{name} {version}").as_bytes()),
-            path: format!("pool/main/{name}_{version}.deb"),
-        };
-        let suite = LockedSuite {
-            name: "trixie".to_owned(),
-            release: Digest::of(b"release"),
-            date: 1_700_000_000,
-            signed_by: vec!["ABCD".to_owned(), "EF01".to_owned()],
-        };
-        Lock {
-            spec: Digest::of(b"spec"),
-            distribution: "debian trixie amd64".to_owned(),
-            archives: vec![LockedArchive { name: "debian".to_owned(), suites: vec![suite] }],
-            layers: vec![
-                LockedLayer {
-                    name: "base".to_owned(),
-                    packages: vec![package("bash", "5.2"), package("dash", "0.5~\"1")],
-                },
-                LockedLayer { name: "rack".to_owned(), packages: Vec::new() },
-            ],
+    fn lock(&mut self, text: LockText) -> Lock {
+        self.archives = text.archive.iter().map(|archive| archive.name.clone()).collect();
+        let archives = text.archive.into_iter().map(|archive| self.archive(archive)).collect();
+        let mut names = BTreeSet::new();
+        let mut layers = Vec::new();
+        for layer in text.layer {
+            if !names.insert(layer.name.get_ref().clone()) {
+                self.complain(layer.name.span(), format!("layer `{}` is here twice", layer.name.get_ref()));
+            }
+            layers.push(self.layer(layer));
         }
+        Lock { spec: text.spec, distribution: text.distribution, archives, layers }
     }
 
-    #[test]
-    fn a_lock_reads_back_as_it_was_written() {
-        let text = write(&sample());
-        let lock = parse("images/x.lock", &text).unwrap();
-        assert_eq!(lock, sample());
-        assert_eq!(write(&lock), text);
-        assert_eq!(text.lines().filter(|line| line.contains("name = \"bash\"")).count(), 1);
+    fn archive(&mut self, text: ArchiveText) -> LockedArchive {
+        let suites = text.suite.into_iter().map(|suite| {
+            let date = parse_rfc3339(suite.date.get_ref());
+            if date.is_none() {
+                let message = format!("`{}` is not a time like `2025-09-06T11:30:24Z`", suite.date.get_ref());
+                self.complain(suite.date.span(), message);
+            }
+            let (name, release, signed_by) = (suite.name, suite.release, suite.signed_by);
+            LockedSuite { name, release, date: date.unwrap_or(0), signed_by }
+        });
+        LockedArchive { suites: suites.collect(), name: text.name }
     }
 
-    #[test]
-    fn broken_locks_are_refused_at_their_place() {
-        let good = write(&sample());
-        let cases = [
-            (good.replace("format = 1", "format = 9"), "images/x.lock:2:10", "format 9"),
-            (good.replace("size = 1234", "size = \"x\""), "images/x.lock:14:", "cannot be read"),
-            (good.replace("pool/main/bash", "../../etc"), "images/x.lock:14:", "no path below"),
-            (good.replace("\"dash\"", "\"bash\""), "images/x.lock:15:", "pinned twice"),
-            (good.replace("distribution =", "mirror ="), "images/x.lock:4:1", "cannot be read"),
-            ("<<<<<<< HEAD\n".to_owned() + &good, "images/x.lock:1:1", "cannot be read"),
+    fn layer(&mut self, text: LayerText) -> LockedLayer {
+        let mut seen = BTreeSet::new();
+        let mut packages = Vec::with_capacity(text.packages.len());
+        for package in text.packages {
+            if !seen.insert(package.name.get_ref().clone()) {
+                let message = format!("`{}` is twice in layer `{}`", package.name.get_ref(), text.name.get_ref());
+                self.complain(package.name.span(), message);
+            }
+            packages.push(self.package(package));
+        }
+        let (wants, recommends) = (text.wants, text.recommends);
+        LockedLayer { name: text.name.into_inner(), wants, recommends, packages }
+    }
+
+    fn package(&mut self, text: PackageText) -> LockedPackage {
+        let checks: [(&Spanned<String>, bool, &str); 5] = [
+            (&text.name, is_package_name(text.name.get_ref()), "not a package name"),
+            (&text.version, Version::parse(text.version.get_ref()).is_ok(), "not a version"),
+            (&text.architecture, is_architecture(text.architecture.get_ref()), "not an architecture"),
+            (&text.archive, self.archives.contains(text.archive.get_ref()), "not one of the lock's archives"),
+            (&text.path, is_archive_path(text.path.get_ref()), "not a path inside an archive"),
         ];
-        for (text, place, message) in cases {
-            let report = parse("images/x.lock", &text).unwrap_err();
-            let [diagnostic] = report.diagnostics.as_slice() else { panic!("{report:?}") };
-            assert!(diagnostic.message.contains(message), "{}", diagnostic.message);
-            let at = diagnostic.labels[0].span.place();
-            assert!(at.starts_with(place), "{at} is not {place} for {}", diagnostic.message);
+        let wrong: Vec<_> = checks.into_iter().filter(|(_, right, _)| !right).collect();
+        for (value, _, what) in wrong {
+            let shown: String = value.get_ref().chars().take(120).collect();
+            self.complain(value.span(), format!("`{shown}` is {what}"));
+        }
+        LockedPackage {
+            name: text.name.into_inner(),
+            version: text.version.into_inner(),
+            architecture: text.architecture.into_inner(),
+            archive: text.archive.into_inner(),
+            size: text.size,
+            sha256: text.sha256,
+            path: text.path.into_inner(),
         }
     }
 }

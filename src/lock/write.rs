@@ -1,63 +1,78 @@
-//! The canonical text: TOML, one package a line, so that a change is one line of a review.
+//! A lock as text: canonical, so that one lock has one text, and with one package a line, so that a review sees what
+//! changed and nothing else.
 
 use std::fmt::Write as _;
 
-use super::{FORMAT, Lock, LockedPackage};
+use super::{FORMAT, Lock, LockedArchive, LockedLayer, LockedPackage};
+use crate::deb::date::format_rfc3339;
 
-/// The lock's text. Two equal locks have the same bytes.
+/// The text of a lock: TOML, UTF-8, ends with a line break.
 pub fn write(lock: &Lock) -> String {
-    let mut text = String::new();
-    text.push_str("# Written by `rolecast lock`; any mirror serves the same bytes or is refused.\n");
-    let _ = writeln!(text, "format = {FORMAT}");
-    let _ = writeln!(text, "spec = \"{}\"", lock.spec);
-    let _ = writeln!(text, "distribution = {}", quoted(&lock.distribution));
+    let mut text = String::from(
+        "# What `rolecast build` puts into the images, byte for byte. `rolecast lock` writes it: review it, do not edit it.\n",
+    );
+    line(&mut text, &format!("format = {FORMAT}"));
+    line(&mut text, &format!("spec = \"{}\"", lock.spec));
+    line(&mut text, &format!("distribution = {}", quote(&lock.distribution)));
     for archive in &lock.archives {
-        for suite in &archive.suites {
-            let _ = writeln!(text, "\n[[release]]");
-            let _ = writeln!(text, "archive = {}", quoted(&archive.name));
-            let _ = writeln!(text, "suite = {}", quoted(&suite.name));
-            let _ = writeln!(text, "sha256 = \"{}\"", suite.release);
-            let _ = writeln!(text, "date = {}", suite.date);
-            let signers: Vec<String> = suite.signed_by.iter().map(|signer| quoted(signer)).collect();
-            let _ = writeln!(text, "signed-by = [{}]", signers.join(", "));
-        }
+        write_archive(&mut text, archive);
     }
     for layer in &lock.layers {
-        let _ = writeln!(text, "\n[[layer]]");
-        let _ = writeln!(text, "name = {}", quoted(&layer.name));
-        if layer.packages.is_empty() {
-            text.push_str("packages = []\n");
-            continue;
-        }
-        text.push_str("packages = [\n");
-        for package in &layer.packages {
-            let _ = writeln!(text, "  {{ {} }},", line(package));
-        }
-        text.push_str("]\n");
+        write_layer(&mut text, layer);
     }
     text
 }
 
-fn line(package: &LockedPackage) -> String {
+fn write_archive(text: &mut String, archive: &LockedArchive) {
+    line(text, "\n[[archive]]");
+    line(text, &format!("name = {}", quote(&archive.name)));
+    for suite in &archive.suites {
+        line(text, "\n[[archive.suite]]");
+        line(text, &format!("name = {}", quote(&suite.name)));
+        line(text, &format!("date = \"{}\"", format_rfc3339(suite.date)));
+        line(text, &format!("release = \"{}\"", suite.release));
+        let signers: Vec<String> = suite.signed_by.iter().map(|signer| quote(signer)).collect();
+        line(text, &format!("signed-by = [{}]", signers.join(", ")));
+    }
+}
+
+fn write_layer(text: &mut String, layer: &LockedLayer) {
+    line(text, "\n[[layer]]");
+    line(text, &format!("name = {}", quote(&layer.name)));
+    line(text, &format!("recommends = {}", layer.recommends));
+    write_list(text, "wants", layer.wants.iter().map(|want| quote(want)));
+    write_list(text, "packages", layer.packages.iter().map(package));
+}
+
+fn write_list(text: &mut String, name: &str, items: impl Iterator<Item = String>) {
+    let items: Vec<String> = items.map(|item| format!("    {item},\n")).collect();
+    let start = if items.is_empty() { "" } else { "\n" };
+    line(text, &format!("{name} = [{start}{}]", items.concat()));
+}
+
+fn package(package: &LockedPackage) -> String {
     let LockedPackage { name, version, architecture, archive, size, sha256, path } = package;
+    let [name, version, architecture, archive, path] =
+        [name, version, architecture, archive, path].map(|text| quote(text));
     format!(
-        "name = {}, version = {}, architecture = {}, archive = {}, size = {size}, sha256 = \"{sha256}\", path = {}",
-        quoted(name),
-        quoted(version),
-        quoted(architecture),
-        quoted(archive),
-        quoted(path)
+        "{{ name = {name}, version = {version}, architecture = {architecture}, archive = {archive}, size = {size}, \
+         sha256 = \"{sha256}\", path = {path} }}"
     )
 }
 
+fn line(text: &mut String, line: &str) {
+    text.push_str(line);
+    text.push('\n');
+}
+
 /// A TOML basic string.
-fn quoted(text: &str) -> String {
+fn quote(text: &str) -> String {
     let mut quoted = String::from("\"");
     for character in text.chars() {
         match character {
-            '"' => quoted.push_str("\\\""),
-            '\\' => quoted.push_str("\\\\"),
+            '"' | '\\' => quoted.extend(['\\', character]),
             control if control.is_control() => {
+                // Writing to a String cannot fail.
                 let _ = write!(quoted, "\\u{:04X}", u32::from(control));
             }
             other => quoted.push(other),

@@ -80,16 +80,21 @@ fn nearest<'u>(index: &Index<'u>, wanted: &str) -> Vec<&'u str> {
     near.into_iter().filter(|(distance, _)| *distance == best).map(|(_, name)| name).take(3).collect()
 }
 
-/// Insertions, deletions and replacements between two names.
+/// Insertions, deletions, replacements and swaps of neighbours that lie between two names.
 fn edit_distance(left: &[u8], right: &[u8]) -> usize {
+    let mut before = vec![0; right.len() + 1];
     let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (at, byte) in left.iter().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], at + 1);
-        for (column, other) in right.iter().enumerate() {
-            let replaced = diagonal + usize::from(byte != other);
-            diagonal = row[column + 1];
-            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
+    for at in 0..left.len() {
+        let mut next = vec![at + 1; right.len() + 1];
+        for column in 0..right.len() {
+            let replaced = row[column] + usize::from(left[at] != right[column]);
+            next[column + 1] = replaced.min(row[column + 1] + 1).min(next[column] + 1);
+            let swapped = at > 0 && column > 0 && left[at] == right[column - 1] && left[at - 1] == right[column];
+            if swapped {
+                next[column + 1] = next[column + 1].min(before[column - 1] + 1);
+            }
         }
+        before = std::mem::replace(&mut row, next);
     }
     row[right.len()]
 }

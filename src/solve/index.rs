@@ -1,11 +1,14 @@
 //! The universe by name, and what satisfies a relation in the order in which apt would take it.
 //!
 //! Built once for all layers of a lock. Holds no decision: which of the candidates is taken is for `draft` and
-//! `encode`. The order of versions is apt's pinning (archive priority, then version), that of providers is apt's
-//! `CompareProviders` as observed: the named package itself, essential ones, protected ones, then `Priority`.
+//! `encode`. The order of versions is apt's pinning (archive priority, then version). Providers come in apt's order:
+//! the package of that very name, essential ones, protected ones, then by `Priority`. Between equals apt takes the
+//! one whose name its cache met last, in whatever field, while it read the indexes; so does this, but for `Suggests`
+//! and `Enhances`, which are not kept.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::OnceLock;
 
 use super::{Candidate, Field, Universe};
 use crate::deb::package::MultiArch;
@@ -31,6 +34,8 @@ pub struct Index<'u> {
     providers: BTreeMap<&'u str, Vec<(Id, Option<&'u str>)>>,
     /// The name of each candidate; none for those of another architecture.
     name_of: Vec<Option<Name>>,
+    /// When each name was met first; made when two providers are equal otherwise.
+    met: OnceLock<Vec<usize>>,
 }
 
 impl<'u> Index<'u> {
@@ -68,7 +73,7 @@ impl<'u> Index<'u> {
             by_name.insert(name, Name(index));
             names.push((name, ids));
         }
-        Self { universe, architecture, names, by_name, providers, name_of }
+        Self { universe, architecture, names, by_name, providers, name_of, met: OnceLock::new() }
     }
 
     /// The candidate of that id.
@@ -159,14 +164,52 @@ impl<'u> Index<'u> {
             .map(|(id, _)| *id)
             .filter(|id| !found.contains(id))
             .collect();
-        fitting.sort_by_key(|id| {
-            let package = &self.candidate(*id).package;
-            let name = self.name_of(*id);
-            let rank = name.and_then(|name| self.versions(name).iter().position(|version| version == id));
-            (Reverse((package.essential, package.protected, package.priority)), name, rank)
-        });
+        if positive && fitting.len() > 1 {
+            fitting.sort_by_cached_key(|id| {
+                let package = &self.candidate(*id).package;
+                let name = self.name_of(*id);
+                let rank = name.and_then(|name| self.versions(name).iter().position(|version| version == id));
+                let met = name.map(|name| self.met()[name.0 as usize]);
+                (Reverse((package.essential, package.protected, package.priority, met)), rank)
+            });
+        }
         fitting.dedup();
         found.extend(fitting);
+    }
+
+    /// When each name is first mentioned: by its own stanza, or by an earlier one in any of its relations. Counted
+    /// for what provides something; the others are never compared.
+    fn met(&self) -> &[usize] {
+        self.met.get_or_init(|| {
+            let ids = self.providers.values().flatten();
+            // A hash map for speed: half a million look-ups. It is only asked, never walked, so its order is no one's.
+            let mut open: HashMap<&str, Name> =
+                ids.filter_map(|(id, _)| self.name_of(*id)).map(|name| (self.name_text(name), name)).collect();
+            let mut met = vec![usize::MAX; self.names.len()];
+            let mut count = 0;
+            for candidate in &self.universe.candidates {
+                let package = &*candidate.package;
+                let fields = [
+                    &package.pre_depends,
+                    &package.depends,
+                    &package.conflicts,
+                    &package.breaks,
+                    &package.recommends,
+                    &package.replaces,
+                    &package.provides,
+                ];
+                let mentioned = fields.into_iter().flat_map(|field| field.as_str().split([',', '|']));
+                let mentioned =
+                    mentioned.map(|one| one.trim_start().split([' ', ':', '(', '\n']).next().unwrap_or(one));
+                for name in std::iter::once(package.name.as_str()).chain(mentioned) {
+                    if let Some(name) = open.remove(name) {
+                        met[name.0 as usize] = count;
+                        count += 1;
+                    }
+                }
+            }
+            met
+        })
     }
 
     /// Whether `relation` speaks of `candidate`, by its name or by what it provides.

@@ -12,6 +12,8 @@ mod draft;
 mod encode;
 mod explain;
 mod index;
+#[cfg(test)]
+mod tests;
 pub mod universe;
 
 pub use index::Index;

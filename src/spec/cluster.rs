@@ -19,6 +19,8 @@ pub struct Plan<'image> {
     pub image: &'image Table,
     /// The roles that it builds.
     pub roles: &'image [Role],
+    /// Whether all roles and their profiles could be read, so that a role's kind is known.
+    pub roles_are_known: bool,
     /// `[cluster]`.
     pub cluster: &'image WrittenCluster,
     /// Its nodes.
@@ -30,14 +32,17 @@ pub struct Plan<'image> {
 }
 
 impl Plan<'_> {
-    /// The cluster with all its mistakes reported.
-    pub fn check(&self, report: &mut Report) -> Cluster {
-        self.check_roles(report);
+    /// Reports all mistakes; the cluster, when nothing of it is missing.
+    pub fn check(&self, report: &mut Report) -> Option<Cluster> {
+        if self.roles_are_known {
+            self.check_roles(report);
+        }
         self.check_addresses(report);
         self.check_macs(report);
         self.check_network(report);
         let voters = self.voters();
-        if self.nodes_are_whole() {
+        if self.roles_are_known && self.nodes_are_whole() {
+            self.check_regions(report);
             self.check_voters(&voters, report);
             for range in self.dhcp {
                 self.check_racks(range, report);
@@ -46,18 +51,26 @@ impl Plan<'_> {
         for (index, range) in self.dhcp.iter().enumerate() {
             self.check_range(index, range, report);
         }
-        let (network, prefix) = self.cluster.network.value;
-        Cluster {
-            name: self.cluster.name.value.clone(),
-            vip: self.cluster.vip.value,
-            vrid: self.cluster.vrid.value,
+        let (network, prefix) = self.cluster.network.as_ref()?.value;
+        Some(Cluster {
+            name: self.cluster.name.as_ref()?.value.clone(),
+            vip: self.cluster.vip.as_ref()?.value,
+            vrid: self.cluster.vrid.as_ref()?.value,
             network,
             prefix,
             gateway: self.cluster.gateway.as_ref().map(|gateway| gateway.value),
             nodes: self.nodes.iter().zip(&voters).map(|(node, voter)| node.facts(*voter)).collect(),
             dhcp: self.dhcp.iter().map(WrittenDhcp::facts).collect(),
             span: self.cluster.span.clone(),
-        }
+        })
+    }
+
+    /// Everything with an address of its own, and who it is.
+    fn hosts(&self) -> impl Iterator<Item = (&Written<Ipv4Addr>, String)> {
+        let vip = self.cluster.vip.iter().map(|vip| (vip, "the virtual address".to_owned()));
+        let gateway = self.cluster.gateway.iter().map(|gateway| (gateway, "the gateway".to_owned()));
+        let nodes = self.nodes.iter().map(|node| (&node.address, format!("node `{}`", node.name.value)));
+        vip.chain(gateway).chain(nodes)
     }
 
     fn kind(&self, node: &WrittenNode) -> Option<RoleKind> {
@@ -99,18 +112,15 @@ impl Plan<'_> {
 
     fn check_addresses(&self, report: &mut Report) {
         let mut known: BTreeMap<Ipv4Addr, (String, &Span)> = BTreeMap::new();
-        let vip = (&self.cluster.vip, "the virtual address".to_owned());
-        let gateway = self.cluster.gateway.iter().map(|gateway| (gateway, "the gateway".to_owned()));
-        let nodes = self.nodes.iter().map(|node| (&node.address, format!("node `{}`", node.name.value)));
-        for (address, owner) in std::iter::once(vip).chain(gateway).chain(nodes) {
+        for (address, owner) in self.hosts() {
             if let Some((other, span)) = known.get(&address.value) {
                 report.push(
                     Diagnostic::error(
                         Kind::Input,
                         format!("{other} and {owner} have one address, `{}`", address.value),
                     )
-                    .at(&address.span, format!("address of {owner}"))
-                    .at(span, format!("address of {other}")),
+                    .at(&address.span, owner.as_str())
+                    .at(span, other.as_str()),
                 );
             } else {
                 known.insert(address.value, (owner, &address.span));
@@ -140,11 +150,8 @@ impl Plan<'_> {
     }
 
     fn check_network(&self, report: &mut Report) {
-        let network = &self.cluster.network;
-        let vip = (&self.cluster.vip, "the virtual address".to_owned());
-        let gateway = self.cluster.gateway.iter().map(|gateway| (gateway, "the gateway".to_owned()));
-        let nodes = self.nodes.iter().map(|node| (&node.address, format!("node `{}`", node.name.value)));
-        for (address, owner) in std::iter::once(vip).chain(gateway).chain(nodes) {
+        let Some(network) = &self.cluster.network else { return };
+        for (address, owner) in self.hosts() {
             let why = match place(address.value, network.value) {
                 Place::Host => continue,
                 Place::Outside => "outside the network",
@@ -156,6 +163,17 @@ impl Plan<'_> {
                 Diagnostic::error(Kind::Input, format!("{owner} is not a host of `{base}/{prefix}`"))
                     .at(&address.span, why)
                     .at(&network.span, "the cluster's network"),
+            );
+        }
+    }
+
+    fn check_regions(&self, report: &mut Report) {
+        if !self.nodes.iter().any(|node| self.kind(node) == Some(RoleKind::Region)) {
+            report.push(
+                Diagnostic::error(Kind::Input, "the cluster has no region")
+                    .at(&self.cluster.span, "this cluster")
+                    .note("a region is a node whose role stands on the profile `region`; without one nobody has the virtual address")
+                    .hint("add a node with such a role"),
             );
         }
     }
@@ -253,11 +271,7 @@ impl Plan<'_> {
             return;
         }
         let within = |address: &Written<Ipv4Addr>| (range.first.value..=range.last.value).contains(&address.value);
-        let vip = (&self.cluster.vip, "the virtual address".to_owned());
-        let gateway = self.cluster.gateway.iter().map(|gateway| (gateway, "the gateway".to_owned()));
-        let nodes = self.nodes.iter().map(|node| (&node.address, format!("node `{}`", node.name.value)));
-        for (address, owner) in std::iter::once(vip).chain(gateway).chain(nodes).filter(|(address, _)| within(address))
-        {
+        for (address, owner) in self.hosts().filter(|(address, _)| within(address)) {
             report.push(
                 Diagnostic::error(Kind::Input, format!("the DHCP range hands out the address of {owner}"))
                     .at(&address.span, "within the range")
@@ -305,20 +319,23 @@ fn place(address: Ipv4Addr, (network, prefix): (Ipv4Addr, u8)) -> Place {
 
 /// Reports another image file's cluster that uses the same virtual router id on the same network.
 pub fn check_neighbour(cluster: &WrittenCluster, neighbour: &WrittenCluster, report: &mut Report) {
-    let (network, prefix) = cluster.network.value;
-    let (other, other_prefix) = neighbour.network.value;
+    let whole = |cluster: &WrittenCluster| {
+        Some((cluster.name.clone()?.value, cluster.vrid.clone()?, cluster.network.as_ref()?.value))
+    };
+    let (Some((name, vrid, (network, prefix))), Some((other_name, other_vrid, (other, other_prefix)))) =
+        (whole(cluster), whole(neighbour))
+    else {
+        return;
+    };
     let mask = mask(prefix.min(other_prefix));
     let one_network = network.to_bits() & mask == other.to_bits() & mask;
-    let same = cluster.name.value == neighbour.name.value;
-    if one_network && !same && cluster.vrid.value == neighbour.vrid.value {
-        let message = format!(
-            "clusters `{}` and `{}` share virtual router id {} on one network",
-            cluster.name.value, neighbour.name.value, cluster.vrid.value
-        );
+    if one_network && name != other_name && vrid.value == other_vrid.value {
+        let message =
+            format!("clusters `{name}` and `{other_name}` share virtual router id {} on one network", vrid.value);
         report.push(
             Diagnostic::error(Kind::Input, message)
-                .at(&cluster.vrid.span, "this cluster")
-                .at(&neighbour.vrid.span, "the other cluster")
+                .at(&vrid.span, "this cluster")
+                .at(&other_vrid.span, "the other cluster")
                 .note("keepalived would take the adverts of one cluster for those of the other")
                 .hint("give each cluster on a network its own `vrid`"),
         );

@@ -12,7 +12,7 @@ use super::layers::Composer;
 use super::model::{Cluster, Format, OptionValue, Role, Spec, Written};
 use super::options::{self, Declarations};
 use super::profiles::{self, Profile, Profiles};
-use super::sources::Sources;
+use super::sources::{Entry, Sources};
 use super::value::{self, Table};
 use super::{binding, cluster, machine, matrix, suggest, wanted};
 use crate::report::{Diagnostic, Kind, Report, Span};
@@ -42,6 +42,25 @@ pub fn read(sources: &Sources, path: &str) -> Result<(Spec, Report), Report> {
     }
 }
 
+/// Reads a stranger's `text` as an image file, as a profile and as a template, in a project without anything else,
+/// and tells what is wrong with it. Any text will do: the entry for fuzzing.
+pub fn read_text(text: &str) -> Report {
+    const IMAGE_PATH: &str = "images/text.toml";
+    const ROLE: &str =
+        "version = \"1\"\n[distribution]\nid = \"debian\"\nsuite = \"trixie\"\n[role.text]\nformats = [\"tar\"]\n";
+    let project = |files: &[(&str, &str)]| {
+        let files = files.iter().map(|(path, text)| ((*path).to_owned(), Entry::file(text.as_bytes(), false)));
+        let sources =
+            Sources::from_entries(files.chain([("profiles/tools.toml".to_owned(), Entry::file(&b""[..], false))]));
+        read(&sources, IMAGE_PATH).map_or_else(|report| report, |(_, warnings)| warnings)
+    };
+    let mut report = project(&[(IMAGE_PATH, text), ("profiles/rack.toml", "")]);
+    report.extend(project(&[(IMAGE_PATH, ROLE), ("profiles/text.toml", text)]));
+    let overlay = "overlay = [\"text\"]";
+    report.extend(project(&[(IMAGE_PATH, ROLE), ("profiles/text.toml", overlay), ("overlays/text/a.tera", text)]));
+    report
+}
+
 fn compose(sources: &Sources, path: &str, report: &mut Report) -> Option<Spec> {
     let image = image_table(sources, path, report)?;
     let distribution = image::distribution(&image.table);
@@ -54,19 +73,21 @@ fn compose(sources: &Sources, path: &str, report: &mut Report) -> Option<Spec> {
     for profile in chains.profiles() {
         profiles.survey(profile, &mut declarations, &mut surveyed, report);
     }
-    let options = options::settle(&image.table, &declarations, profiles.complete, &image.top, report);
+    let place = image.table.entry("options").map_or_else(|| image.top.clone(), |entry| entry.key_span.clone());
+    let options = options::settle(&image.table, &declarations, profiles.complete, &place, report);
     if profiles.complete {
         profiles.check_conditions(&declarations, report);
     }
 
     let cluster_is_described = image.has("cluster");
     let mut composer = Composer::new(sources, &profiles, &options, cluster_is_described);
-    let roles: Vec<Role> =
-        chains.roles.iter().map(|(name, formats, chain)| composer.role(name, formats, chain, report)).collect();
+    let roles = chains.roles.iter().map(|role| composer.role(&role.name, &role.formats, &role.chain, report));
+    let roles: Vec<Role> = roles.collect();
     let tools = composer.top_layer(&chains.tools, TOOLS, &image.top, report);
     let layers = composer.finish();
 
-    let cluster = cluster(sources, path, &image, &roles, &options, report);
+    let roles_are_known = profiles.complete && chains.whole;
+    let cluster = cluster(sources, path, &image, (&roles, roles_are_known), &options, report);
     let whole = profiles.complete && cluster.is_some() == cluster_is_described && distribution.is_some();
     if let Some(distribution) = &distribution {
         matrix::check(&options, distribution, &image.table, report);
@@ -116,10 +137,19 @@ fn image_table(sources: &Sources, path: &str, report: &mut Report) -> Option<Ima
     Some(ImageFile { table: value::read(&source, &IMAGE, report)?, top: Span::new(&source, 0..0) })
 }
 
+/// A role as written, with its profiles, lowest first.
+struct WrittenRole {
+    name: Written<String>,
+    formats: Vec<Format>,
+    chain: Vec<Rc<Profile>>,
+}
+
 /// The chains of profiles that roles and the tool layer stand on.
 struct Chains {
-    roles: Vec<(Written<String>, Vec<Format>, Vec<Rc<Profile>>)>,
+    roles: Vec<WrittenRole>,
     tools: Vec<Rc<Profile>>,
+    /// Whether every role that is written is one.
+    whole: bool,
 }
 
 impl Chains {
@@ -135,6 +165,7 @@ impl Chains {
                 );
             }
         }
+        let mut whole = !written.is_empty() && image.table.table("role").is_some_and(|table| table.dropped.is_empty());
         let mut roles = Vec::new();
         for (name, formats) in written {
             if name.value == TOOLS {
@@ -142,18 +173,19 @@ impl Chains {
                     Diagnostic::error(Kind::Input, format!("`{TOOLS}` cannot be a role"))
                         .at(&name.span, "it is the layer that makes initrd and boot loader"),
                 );
+                whole = false;
                 continue;
             }
             let chain = profiles.chain(&name, "a role is built from the profile of its name", report);
-            roles.push((name, formats, chain));
+            roles.push(WrittenRole { name, formats, chain });
         }
         let tools = Written { value: TOOLS.to_owned(), span: image.top.clone() };
         let tools = profiles.chain(&tools, "every image needs it: the tools that make initrd and boot loader", report);
-        Self { roles, tools }
+        Self { roles, tools, whole }
     }
 
     fn profiles(&self) -> impl Iterator<Item = &Rc<Profile>> {
-        self.roles.iter().flat_map(|(_, _, chain)| chain).chain(&self.tools)
+        self.roles.iter().flat_map(|role| &role.chain).chain(&self.tools)
     }
 }
 
@@ -161,7 +193,7 @@ fn cluster(
     sources: &Sources,
     path: &str,
     image: &ImageFile,
-    roles: &[Role],
+    (roles, roles_are_known): (&[Role], bool),
     options: &BTreeMap<String, OptionValue>,
     report: &mut Report,
 ) -> Option<Cluster> {
@@ -173,8 +205,16 @@ fn cluster(
         cluster::check_neighbour(&written, &neighbour, report);
     }
     let (nodes, dhcp) = (image::nodes(&image.table), image::dhcp(&image.table));
-    let plan = cluster::Plan { image: &image.table, roles, cluster: &written, nodes: &nodes, dhcp: &dhcp, options };
-    Some(plan.check(report))
+    let plan = cluster::Plan {
+        image: &image.table,
+        roles,
+        roles_are_known,
+        cluster: &written,
+        nodes: &nodes,
+        dhcp: &dhcp,
+        options,
+    };
+    plan.check(report)
 }
 
 /// The clusters of the project's other image files. What is wrong in them is said when they are read themselves.

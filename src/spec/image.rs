@@ -138,17 +138,17 @@ fn format(name: &str) -> Option<Format> {
     })
 }
 
-/// `[cluster]` without its nodes.
+/// `[cluster]` without its nodes. What is missing or wrong has been reported and is none.
 #[derive(Clone, Debug)]
 pub struct WrittenCluster {
     /// Its name.
-    pub name: Written<String>,
+    pub name: Option<Written<String>>,
     /// The virtual address.
-    pub vip: Written<Ipv4Addr>,
+    pub vip: Option<Written<Ipv4Addr>>,
     /// Virtual router id.
-    pub vrid: Written<u8>,
+    pub vrid: Option<Written<u8>>,
     /// Network and prefix length.
-    pub network: Written<(Ipv4Addr, u8)>,
+    pub network: Option<Written<(Ipv4Addr, u8)>>,
     /// Default gateway.
     pub gateway: Option<Written<Ipv4Addr>>,
     /// Where `[cluster]` stands.
@@ -195,16 +195,17 @@ fn network(text: Written<String>) -> Option<Written<(Ipv4Addr, u8)>> {
     Some(Written { value: shape::network(&text.value)?, span: text.span })
 }
 
-/// `[cluster]`, when it is whole.
+/// `[cluster]`, when there is one.
 pub fn cluster(image: &Table) -> Option<WrittenCluster> {
     let entry = image.entry("cluster")?;
     let table = entry.value.table()?;
-    let vrid = table.integer("vrid")?;
+    let vrid = table.integer("vrid");
+    let vrid = vrid.and_then(|vrid| Some(Written { value: u8::try_from(vrid.value).ok()?, span: vrid.span }));
     Some(WrittenCluster {
-        name: table.text("name")?,
-        vip: address(table.text("vip")?)?,
-        vrid: Written { value: u8::try_from(vrid.value).ok()?, span: vrid.span },
-        network: network(table.text("network")?)?,
+        name: table.text("name"),
+        vip: table.text("vip").and_then(address),
+        vrid,
+        network: table.text("network").and_then(network),
         gateway: table.text("gateway").and_then(address),
         span: entry.key_span.clone(),
     })

@@ -117,7 +117,7 @@ impl<'read> Composer<'read> {
     fn before_files(&self, overlays: &[Written<String>], report: &mut Report) -> Vec<BeforeFile> {
         let facts = Facts::of_options(self.options);
         let files = overlay::read(self.sources, overlays, self.cluster_is_described, report);
-        let files = files.into_iter().filter_map(|OverlayFile { path, source, body }| {
+        let files = files.into_iter().filter_map(|OverlayFile { path, source, span, body }| {
             let (content, mode) = match body {
                 Body::Plain { content, mode } => (content, mode),
                 Body::Early { template } | Body::Late { template } => {
@@ -126,12 +126,13 @@ impl<'read> Composer<'read> {
                 Body::Link { .. } => {
                     report.push(
                         Diagnostic::error(Kind::Input, format!("`{source}` is a symbolic link"))
-                            .note("only files can be laid before packages are configured"),
+                            .at(&span, "laid before packages are configured")
+                            .note("only plain files and templates can be"),
                     );
                     return None;
                 }
             };
-            Some(BeforeFile { path, mode, content, source })
+            Some(BeforeFile { path, mode, content, source, span })
         });
         files.collect()
     }
@@ -141,8 +142,7 @@ impl<'read> Composer<'read> {
         let mut sound = self.profiles.complete;
         for name in template.variables.iter().filter(|name| !allowed(name)) {
             let mentions = names::mentions(&template.source.text);
-            let place =
-                mentions.iter().find(|mention| mention.root() == name).map_or(0..0, |mention| mention.range.clone());
+            let place = mentions.iter().find(|mention| mention.root() == name).map_or(0..0, names::Mention::root_range);
             report.push(
                 Diagnostic::error(Kind::Input, format!("`{name}` is not known before packages are configured"))
                     .at(&Span::new(&template.source, place), "mentioned here")

@@ -52,50 +52,68 @@ fn listens(port: &Port) -> String {
 }
 
 fn check_accounts(layers: &[&Layer], report: &mut Report) {
-    let mut users: BTreeMap<&str, (u32, &Span)> = BTreeMap::new();
-    let mut numbers: BTreeMap<u32, (&str, &Span)> = BTreeMap::new();
+    let mut users = Claims { what: "user", key: "uid", ..Claims::default() };
     for user in layers.iter().flat_map(|layer| &layer.before.users) {
-        claim("user", "uid", (&user.name, user.uid, &user.span), &mut users, &mut numbers, report);
+        users.claim(&user.name, user.uid, &user.span, report);
     }
-    let mut groups: BTreeMap<&str, (u32, &Span)> = BTreeMap::new();
-    let mut numbers: BTreeMap<u32, (&str, &Span)> = BTreeMap::new();
+    // Where two users clash, so do the groups that bear their names and numbers: once is enough.
+    let mut groups = Claims { what: "group", key: "gid", told: users.told, ..Claims::default() };
     for layer in layers {
         for group in &layer.before.groups {
-            claim("group", "gid", (&group.name, group.gid, &group.span), &mut groups, &mut numbers, report);
+            groups.claim(&group.name, group.gid, &group.span, report);
         }
         for user in &layer.before.users {
-            claim("group", "gid", (&user.group, user.gid, &user.span), &mut groups, &mut numbers, report);
+            groups.claim(&user.group, user.gid, &user.span, report);
         }
     }
 }
 
-/// Notes that `name` has `number`; reports another number of the name, or another name of the number.
-fn claim<'layer>(
-    what: &str,
-    key: &str,
-    (name, number, span): (&'layer str, u32, &'layer Span),
-    names: &mut BTreeMap<&'layer str, (u32, &'layer Span)>,
-    numbers: &mut BTreeMap<u32, (&'layer str, &'layer Span)>,
-    report: &mut Report,
-) {
-    if let Some((other, place)) = names.get(name) {
-        if *other != number {
-            report.push(
-                Diagnostic::error(Kind::Input, format!("{what} `{name}` has two numbers"))
-                    .at(span, format!("{key} {number} here"))
-                    .at(place, format!("{key} {other} here")),
-            );
+/// Who has which number.
+#[derive(Default)]
+struct Claims<'layer> {
+    what: &'static str,
+    key: &'static str,
+    names: BTreeMap<&'layer str, (u32, &'layer Span)>,
+    numbers: BTreeMap<u32, (&'layer str, &'layer Span)>,
+    /// Pairs of places whose clash has been said.
+    told: Vec<(&'layer Span, &'layer Span)>,
+}
+
+impl<'layer> Claims<'layer> {
+    /// Notes that `name` has `number`; reports another number of the name, or another name of the number.
+    fn claim(&mut self, name: &'layer str, number: u32, span: &'layer Span, report: &mut Report) {
+        let Self { what, key, .. } = *self;
+        if let Some((other, place)) = self.names.get(name).copied() {
+            if other != number {
+                let message = format!("{what} `{name}` has two numbers");
+                self.tell(
+                    message,
+                    (span, format!("{key} {number} here")),
+                    (place, format!("{key} {other} here")),
+                    report,
+                );
+            }
+            return;
         }
-        return;
+        self.names.insert(name, (number, span));
+        if let Some((other, place)) = self.numbers.get(&number).copied() {
+            let message = format!("{what}s `{other}` and `{name}` have one {key}, {number}");
+            self.tell(message, (span, format!("`{name}`")), (place, format!("`{other}`")), report);
+        } else {
+            self.numbers.insert(number, (name, span));
+        }
     }
-    names.insert(name, (number, span));
-    if let Some((other, place)) = numbers.get(&number) {
-        report.push(
-            Diagnostic::error(Kind::Input, format!("{what}s `{other}` and `{name}` have one {key}, {number}"))
-                .at(span, format!("`{name}`"))
-                .at(place, format!("`{other}`")),
-        );
-    } else {
-        numbers.insert(number, (name, span));
+
+    fn tell(
+        &mut self,
+        message: String,
+        (span, label): (&'layer Span, String),
+        (place, other): (&'layer Span, String),
+        report: &mut Report,
+    ) {
+        if !self.told.contains(&(span, place)) {
+            self.told.push((span, place));
+            report.push(Diagnostic::error(Kind::Input, message).at(span, label).at(place, other));
+        }
     }
 }

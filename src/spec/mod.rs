@@ -10,6 +10,7 @@
 mod binding;
 mod cluster;
 mod compose;
+mod conform;
 pub mod facts;
 mod image;
 mod keys;
@@ -32,7 +33,7 @@ pub mod template;
 mod value;
 mod wanted;
 
-pub use compose::read;
+pub use compose::{read, read_text};
 pub use model::*;
 pub use reference::reference;
 pub use secrets::Secrets;

@@ -219,6 +219,8 @@ pub struct BeforeFile {
     pub content: Vec<u8>,
     /// The overlay file it comes from, from the project's root.
     pub source: String,
+    /// Where a profile asks for the overlay.
+    pub span: Span,
 }
 
 /// A file of an overlay.
@@ -228,6 +230,8 @@ pub struct OverlayFile {
     pub path: String,
     /// The file, from the project's root.
     pub source: String,
+    /// Where a profile asks for the overlay.
+    pub span: Span,
     /// What it becomes.
     pub body: Body,
 }

@@ -24,6 +24,11 @@ pub struct Mention {
 }
 
 impl Mention {
+    /// Where the first word stands.
+    pub fn root_range(&self) -> Range<usize> {
+        self.words.first().map_or_else(|| self.range.clone(), |(_, range)| range.clone())
+    }
+
     /// The first word.
     pub fn root(&self) -> &str {
         self.words.first().map_or("", |(word, _)| word.as_str())
@@ -43,21 +48,26 @@ pub fn check(source: &Arc<Source>, facts: &Facts) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     for mention in mentions(&source.text) {
         let Some(mut value) = facts.variables().get(mention.root()) else { continue };
-        for (word, range) in &mention.words[1..] {
+        for (index, (word, range)) in mention.words.iter().enumerate().skip(1) {
             let span = Span::new(source, range.clone());
             match value {
                 Value::Object(fields) => match fields.get(word) {
                     Some(inner) => value = inner,
                     None => {
-                        diagnostics.push(no_field(word, fields.keys().map(String::as_str), &span));
+                        let message = unknown(&mention.words, index);
+                        diagnostics.push(no_field(message, word, fields.keys().map(String::as_str), &span));
                         break;
                     }
                 },
                 // A list has to be walked or indexed, and an absent value (`cluster.gateway`) has no fields to know.
                 Value::Array(_) | Value::Null => break,
                 Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-                    let message = format!("`{word}` is asked of a value that has no fields");
-                    diagnostics.push(Diagnostic::error(Kind::Input, message).at(&span, "unknown field"));
+                    let message = unknown(&mention.words, index);
+                    diagnostics.push(
+                        Diagnostic::error(Kind::Input, message)
+                            .at(&span, "unknown")
+                            .note("it is a plain value, without fields"),
+                    );
                     break;
                 }
             }
@@ -66,10 +76,26 @@ pub fn check(source: &Arc<Source>, facts: &Facts) -> Vec<Diagnostic> {
     diagnostics
 }
 
+/// What is wrong with the word at `index` of a dotted name.
+fn unknown(words: &[(String, Range<usize>)], index: usize) -> String {
+    let dotted =
+        |words: &[(String, Range<usize>)]| words.iter().map(|(word, _)| word.as_str()).collect::<Vec<_>>().join(".");
+    match words[0].0.as_str() {
+        "option" => format!("no profile declares an option `{}`", dotted(&words[1..])),
+        "secret" => format!("there is no secret `{}`", words[index].0),
+        _ => format!("`{}` has no field `{}`", dotted(&words[..index]), words[index].0),
+    }
+}
+
 /// A field that is not there.
-pub fn no_field<'names>(field: &str, known: impl Iterator<Item = &'names str>, span: &Span) -> Diagnostic {
+pub fn no_field<'names>(
+    message: String,
+    field: &str,
+    known: impl Iterator<Item = &'names str>,
+    span: &Span,
+) -> Diagnostic {
     let known: Vec<&str> = known.collect();
-    let diagnostic = Diagnostic::error(Kind::Input, format!("there is no `{field}` here")).at(span, "unknown field");
+    let diagnostic = Diagnostic::error(Kind::Input, message).at(span, "unknown");
     match suggest::advice(field, known.iter().copied()) {
         Some(advice) => diagnostic.hint(advice),
         None => diagnostic,

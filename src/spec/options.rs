@@ -74,19 +74,32 @@ impl Declaration {
     }
 }
 
-/// Reads the `option` tables of one file into `declarations`.
-pub fn declare(table: &Table, declarations: &mut Declarations, report: &mut Report) {
+/// Reads the `option` tables of one file into `declarations`. False when one is too broken to be kept.
+pub fn declare(table: &Table, declarations: &mut Declarations, report: &mut Report) -> bool {
+    let mut whole = !table.dropped.iter().any(|key| key == "option");
+    whole &= table.table("option").is_none_or(|options| options.dropped.is_empty());
     for (entry, option) in table.tables("option") {
-        if let Some(declaration) = declaration(entry, option, report) {
-            insert(&entry.key, declaration, declarations, report);
+        match declaration(entry, option, report) {
+            Some(declaration) => insert(&entry.key, declaration, declarations, report),
+            None => whole = false,
         }
     }
+    whole
 }
 
 fn declaration(entry: &Entry, option: &Table, report: &mut Report) -> Option<Declaration> {
     let name = &entry.key;
     let kind = option.text("type")?;
     let values = option.entry("values");
+    if let (other, Some(values)) = (kind.value.as_str(), values)
+        && other != "choice"
+    {
+        report.push(
+            Diagnostic::error(Kind::Input, format!("option `{name}` has `values` but is not a choice"))
+                .at(&values.key_span, "only a choice has values")
+                .at(&kind.span, format!("`{other}` is its type")),
+        );
+    }
     let kind = match (kind.value.as_str(), values) {
         ("choice", Some(_)) => OptionKind::Choice(option.texts("values").into_iter().map(|text| text.value).collect()),
         ("choice", None) => {
@@ -95,18 +108,10 @@ fn declaration(entry: &Entry, option: &Table, report: &mut Report) -> Option<Dec
                     .at(&kind.span, "a choice")
                     .hint("list them: `values = [\"…\", \"…\"]`"),
             );
-            return None;
+            OptionKind::Text
         }
-        (other, Some(values)) => {
-            report.push(
-                Diagnostic::error(Kind::Input, format!("option `{name}` has `values` but is not a choice"))
-                    .at(&values.key_span, "only a choice has values")
-                    .at(&kind.span, format!("`{other}` is its type")),
-            );
-            return None;
-        }
-        ("boolean", None) => OptionKind::Boolean,
-        ("integer", None) => OptionKind::Integer,
+        ("boolean", _) => OptionKind::Boolean,
+        ("integer", _) => OptionKind::Integer,
         _ => OptionKind::Text,
     };
     let doc = option.text("doc").map(|doc| doc.value).unwrap_or_default();
@@ -116,7 +121,8 @@ fn declaration(entry: &Entry, option: &Table, report: &mut Report) -> Option<Dec
             Ok(value) => declaration.default = Some(value),
             Err(diagnostic) => {
                 report.push(diagnostic.note("this is the option's default"));
-                return None;
+                // Some default it has: that it has none is not to be said as well.
+                declaration.default = stand_in(&declaration);
             }
         }
     }

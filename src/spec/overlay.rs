@@ -54,11 +54,12 @@ fn directory(
         if let Some(other) = files.iter().find(|other| other.path == path) {
             report.push(
                 Diagnostic::error(Kind::Input, format!("`{}` and `{source}` become the same file", other.source))
+                    .at(&name.span, "both are in this overlay")
                     .note(format!("both are `/{path}` in the image"))
                     .hint("remove one of them"),
             );
         }
-        files.push(OverlayFile { path, source: source.to_owned(), body });
+        files.push(OverlayFile { path, source: source.to_owned(), span: name.span.clone(), body });
     }
     files
 }
@@ -104,12 +105,11 @@ fn check_nesting(files: &BTreeMap<String, OverlayFile>, report: &mut Report) {
     for (path, file) in files {
         let parents = path.match_indices('/').map(|(at, _)| &path[..at]);
         for other in parents.filter_map(|parent| files.get(parent)) {
+            let message = format!("`{}` is no directory, but `{}` is in it", other.source, file.source);
             report.push(
-                Diagnostic::error(
-                    Kind::Input,
-                    format!("`{}` is no directory, but `{}` is in it", other.source, file.source),
-                )
-                .note("both overlays are laid in one layer"),
+                Diagnostic::error(Kind::Input, message)
+                    .at(&file.span, "lays the file in it")
+                    .at(&other.span, "lays what is no directory"),
             );
         }
     }

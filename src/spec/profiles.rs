@@ -34,12 +34,14 @@ pub struct Profiles<'sources> {
     files: BTreeMap<String, Option<Rc<Profile>>>,
     /// False once a file was missing or broken: what it would have declared is not known.
     pub complete: bool,
+    /// What has been said and is not said again: circles by their members, files that are included and extend.
+    told: BTreeSet<Vec<String>>,
 }
 
 impl<'sources> Profiles<'sources> {
     /// None read yet.
     pub fn new(sources: &'sources Sources) -> Self {
-        Self { sources, files: BTreeMap::new(), complete: true }
+        Self { sources, files: BTreeMap::new(), complete: true, told: BTreeSet::new() }
     }
 
     /// The profile `name`; reads it the first time. `wanted` says who asks, for the message when it is missing.
@@ -75,9 +77,8 @@ impl<'sources> Profiles<'sources> {
         let mut next = (name.clone(), wanted);
         while let Some(profile) = self.get(&next.0, next.1, report) {
             if let Some(start) = chain.iter().position(|other| other.name == profile.name) {
-                let names: Vec<_> = chain[start..].iter().map(|profile| profile.name.as_str()).collect();
-                report_cycle("extend", &names, &links[start..], report);
-                self.complete = false;
+                let names: Vec<_> = chain[start..].iter().map(|profile| profile.name.clone()).collect();
+                self.report_circle("extend", &names, &links[start..], report);
                 break;
             }
             let parent = profile.table.text("extends");
@@ -102,6 +103,22 @@ impl<'sources> Profiles<'sources> {
     ) {
         let mut walk = Survey { profiles: self, declarations, seen, report, path: Vec::new(), links: Vec::new() };
         walk.visit(profile);
+    }
+
+    /// Reports a circle of profiles, once for its members.
+    fn report_circle(&mut self, verb: &str, names: &[String], links: &[Written<String>], report: &mut Report) {
+        self.complete = false;
+        let mut members = names.to_vec();
+        members.sort();
+        if !self.told.insert(members) {
+            return;
+        }
+        let circle: Vec<_> = names.iter().chain(names.first()).map(|name| format!("`{name}`")).collect();
+        let mut diagnostic = Diagnostic::error(Kind::Input, format!("profiles {verb} each other in a circle"));
+        for link in links.iter().rev() {
+            diagnostic = diagnostic.at(&link.span, format!("`{}`, {verb}ed here", link.value).replace("eed", "ed"));
+        }
+        report.push(diagnostic.note(circle.join(" → ")));
     }
 
     /// Reports conditions that name no option, or a value that it never has.
@@ -174,21 +191,21 @@ struct Survey<'walk, 'sources> {
 impl Survey<'_, '_> {
     fn visit(&mut self, profile: &Rc<Profile>) {
         if let Some(start) = self.path.iter().position(|name| *name == profile.name) {
-            let names: Vec<_> = self.path[start..].iter().map(String::as_str).collect();
-            report_cycle("include", &names, &self.links[start..], self.report);
-            self.profiles.complete = false;
+            self.profiles.report_circle("include", &self.path[start..], &self.links[start..], self.report);
             return;
         }
         if !self.seen.insert(profile.name.clone()) {
             return;
         }
-        options::declare(&profile.table, self.declarations, self.report);
+        self.profiles.complete &= options::declare(&profile.table, self.declarations, self.report);
         self.path.push(profile.name.clone());
         let tables = std::iter::once(&profile.table).chain(profile.whens.iter().map(|(_, table)| table));
         let includes: Vec<_> = tables.flat_map(|table| table.texts("include")).collect();
         for name in includes {
             if let Some(included) = self.profiles.get(&name, "included here", self.report) {
-                if let Some(extends) = included.table.entry("extends") {
+                if let Some(extends) = included.table.entry("extends")
+                    && self.profiles.told.insert(vec!["extends".to_owned(), included.name.clone()])
+                {
                     self.report.push(
                         Diagnostic::error(Kind::Input, format!("the included file `{}` extends a layer", name.value))
                             .at(&extends.key_span, "only a layer's own file may")
@@ -203,16 +220,6 @@ impl Survey<'_, '_> {
         }
         self.path.pop();
     }
-}
-
-fn report_cycle(verb: &str, names: &[&str], links: &[Written<String>], report: &mut Report) {
-    let circle: Vec<_> = names.iter().chain(names.first()).map(|name| format!("`{name}`")).collect();
-    let mut diagnostic = Diagnostic::error(Kind::Input, format!("profiles {verb} each other in a circle"));
-    for link in links.iter().rev() {
-        diagnostic = diagnostic
-            .at(&link.span, format!("`{}` is {}", link.value, if verb == "extend" { "extended" } else { "included" }));
-    }
-    report.push(diagnostic.note(circle.join(" → ")));
 }
 
 /// The text of a written file.

@@ -125,7 +125,8 @@ fn holds(shape: &Shape) -> String {
         Shape::Integer(least, most) => format!("a whole number from {least} to {most}"),
         Shape::List(item, ..) => format!("a list: {}", holds(item)),
         Shape::Table(_) => "a table".to_owned(),
-        Shape::Map(kind, item) => format!("{} by {}", holds(item), kind.noun()),
+        Shape::Map(kind, Shape::Table(_)) => format!("tables, each named: {}", kind.noun()),
+        Shape::Map(kind, item) => format!("{}, each named: {}", holds(item), kind.noun()),
         Shape::Boolean | Shape::Scalar | Shape::Ports => shape.noun().to_owned(),
     }
 }
@@ -204,6 +205,13 @@ fn secrets(text: &mut String) {
 
 fn versions(text: &mut String) {
     line(text, format_args!("## Versions that go together\n"));
+    line(
+        text,
+        format_args!(
+            "Compared with the options `maas.version`, `maas.packaging` (`stub` goes with everything) and \
+             `postgresql.version`.\n"
+        ),
+    );
     line(text, format_args!("| MAAS | its debs are for Ubuntu | PostgreSQL | recommended |\n|---|---|---|---|"));
     for release in RELEASES {
         let range = if release.oldest == release.newest {

@@ -110,7 +110,7 @@ impl Draft {
             self.add_permission(entry, directory, true);
         }
         for value in table.list("state") {
-            self.state.extend(value.table().and_then(|table| state(table, &value.span)));
+            self.state.extend(value.table().and_then(state));
         }
         for value in table.list("port") {
             self.ports.extend(value.table().and_then(|table| port(table, &value.span, report)));
@@ -211,11 +211,11 @@ fn owner(table: &Table) -> (String, String) {
     (name("owner"), name("group"))
 }
 
-fn state(table: &Table, span: &Span) -> Option<State> {
+fn state(table: &Table) -> Option<State> {
     let path = table.text("path")?;
     let (owner, group) = owner(table);
     let mode = table.text("mode").and_then(|text| shape::mode(&text.value)).unwrap_or(0o755);
-    Some(State { path: without_slash(&path.value), owner, group, mode, span: span.clone() })
+    Some(State { path: without_slash(&path.value), owner, group, mode, span: path.span })
 }
 
 fn port(table: &Table, span: &Span, report: &mut Report) -> Option<Port> {
@@ -260,5 +260,6 @@ fn port(table: &Table, span: &Span, report: &mut Report) -> Option<Port> {
         "peers" => Reach::Peers,
         _ => Reach::Anyone,
     };
-    Some(Port { program, listen, protocol, first, last, from, span: span.clone() })
+    let span = written.map_or_else(|| span.clone(), |entry| entry.value.span.clone());
+    Some(Port { program, listen, protocol, first, last, from, span })
 }

@@ -11,7 +11,7 @@ use tera::{ErrorKind, Kwargs, State, Tera};
 
 use super::facts::Facts;
 use super::model::Template;
-use super::names;
+use super::names::{self, Mention};
 use super::suggest;
 use crate::report::{Diagnostic, Kind, Source, Span};
 
@@ -53,8 +53,7 @@ impl Template {
         }
         let mentions = names::mentions(&source.text);
         let diagnostics = unknown.into_iter().map(|name| {
-            let place =
-                mentions.iter().find(|mention| mention.root() == name).map_or(0..0, |mention| mention.range.clone());
+            let place = mentions.iter().find(|mention| mention.root() == name).map_or(0..0, Mention::root_range);
             let diagnostic = Diagnostic::error(Kind::Input, format!("templates know no variable `{name}`"))
                 .at(&Span::new(source, place), "unknown variable");
             match suggest::advice(name, VARIABLES) {
@@ -151,7 +150,12 @@ fn explain(source: &Arc<Source>, error: &tera::Error) -> Diagnostic {
             if let Some(rest) = message.strip_prefix("Field `") {
                 let (field, rest) = rest.split_once('`').unwrap_or((rest, ""));
                 let known = rest.split_once("Available fields: ").map_or("", |(_, fields)| fields);
-                return names::no_field(field, known.split(", ").filter(|field| !field.is_empty()), &span);
+                return names::no_field(
+                    format!("there is no field `{field}` here"),
+                    field,
+                    known.split(", ").filter(|field| !field.is_empty()),
+                    &span,
+                );
             }
             Diagnostic::error(Kind::Input, format!("the template `{}` fails", source.path))
                 .at(&span, lower_first(message))
@@ -161,11 +165,29 @@ fn explain(source: &Arc<Source>, error: &tera::Error) -> Diagnostic {
             Diagnostic::error(Kind::Input, message).note("each file of an overlay is a template of its own")
         }
         other => {
+            // Unknown filters, tests and functions come as a rendered report: its title, then ` --> PATH:LINE:COLUMN`.
             let text = other.to_string();
-            let line = text.lines().next().unwrap_or_default();
-            Diagnostic::error(Kind::Input, format!("the template `{}` fails: {}", source.path, lower_first(line)))
+            let title = text.lines().next().unwrap_or_default();
+            let title = lower_first(title.strip_prefix("error: ").unwrap_or(title));
+            let place = text.lines().find_map(|line| line.trim().strip_prefix("--> ")?.strip_prefix(&source.path));
+            let diagnostic = Diagnostic::error(Kind::Input, format!("`{}` is not a valid template", source.path));
+            match place.and_then(|place| offset(&source.text, place)) {
+                Some(at) => diagnostic.at(&Span::new(source, at..at + 1), title),
+                None => diagnostic.note(title),
+            }
         }
     }
+}
+
+/// The byte at `:LINE:COLUMN`, both from 1, columns in characters.
+fn offset(text: &str, place: &str) -> Option<usize> {
+    let mut numbers = place.split(':').skip(1).map(|number| number.trim().parse::<usize>().ok());
+    let (line, column) = (numbers.next()??, numbers.next()??);
+    let mut start = 0;
+    for _ in 1..line {
+        start += text[start..].find('\n')? + 1;
+    }
+    text[start..].char_indices().nth(column.checked_sub(1)?).map(|(at, _)| start + at)
 }
 
 fn lower_first(text: &str) -> String {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::archive::http;
+use crate::archive::url;
 
 /// How a path is answered.
 #[derive(Clone, Debug)]
@@ -106,7 +106,7 @@ impl Shared {
             }
         }
         let path = request.split(' ').nth(1).unwrap_or_default().trim_start_matches('/');
-        let path = String::from_utf8_lossy(&http::decode(path)).into_owned();
+        let path = String::from_utf8_lossy(&url::decode(path)).into_owned();
         self.requests.lock().unwrap().push(path.clone());
         let answer = self.answers.lock().unwrap().get(&path).cloned();
         let mut head =

@@ -1,12 +1,15 @@
 //! OpenPGP keys as a test wants them, good and bad; the same ones in every run.
 
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
 use pgp::composed::{ArmorOptions, CleartextSignedMessage, DetachedSignature, KeyType, SignedKeyDetails};
 use pgp::composed::{SignedPublicKey, SignedPublicSubKey};
 use pgp::crypto::hash::HashAlgorithm;
 use pgp::packet::{KeyFlags, PacketTrait as _, PubKeyInner, PublicKey, PublicSubkey, RevocationCode, SecretKey};
 use pgp::packet::{SecretSubkey, SignatureConfig, SignatureType, Subpacket, SubpacketData, UserId};
 use pgp::ser::Serialize as _;
-use pgp::types::{Duration, KeyDetails, KeyVersion, Password, SigningKey, Timestamp};
+use pgp::types::{Duration, KeyDetails, KeyVersion, Password, PublicParams, SecretParams, SigningKey, Timestamp};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
@@ -87,7 +90,10 @@ impl Signer {
         let mut random = StdRng::seed_from_u64(make.seed);
         let made = Timestamp::from_secs(u32::try_from(make.made).unwrap());
         let mut inner = |kind: &KeyType| {
-            let (public, secret) = kind.generate(&mut random).unwrap();
+            let (public, secret) = match kind {
+                KeyType::Rsa(bits) => rsa(*bits),
+                kind => kind.generate(&mut random).unwrap(),
+            };
             (PubKeyInner::new(KeyVersion::V4, kind.to_alg(), made, None, public).unwrap(), secret)
         };
         let (public, secret) = inner(&make.kind);
@@ -187,6 +193,14 @@ impl Signer {
         let signature = config.sign(&self.primary, &Password::empty(), bytes).unwrap();
         DetachedSignature::new(signature).to_armored_bytes(ArmorOptions::default()).unwrap()
     }
+}
+
+/// RSA keys take seconds to find: one of each length serves all tests of a process.
+fn rsa(bits: u32) -> (PublicParams, SecretParams) {
+    static FOUND: Mutex<BTreeMap<u32, (PublicParams, SecretParams)>> = Mutex::new(BTreeMap::new());
+    let mut found = FOUND.lock().unwrap();
+    let find = || KeyType::Rsa(bits).generate(StdRng::seed_from_u64(u64::from(bits))).unwrap();
+    found.entry(bits).or_insert_with(find).clone()
 }
 
 fn config(key: &impl KeyDetails, typ: SignatureType, digest: HashAlgorithm, when: i64) -> SignatureConfig {

@@ -70,7 +70,7 @@ impl Build<'_> {
     /// The lock that answers the Spec: as it is, or made now.
     fn fresh_lock(&mut self) -> Result<Lock, Report> {
         let stale = match self.project.lock()? {
-            Some(lock) => match lock::freshness(&lock, &self.project.spec) {
+            Some(lock) => match lock::fresh::check(&lock, &self.project.path.lock_name(), &self.project.spec) {
                 Ok(()) => return Ok(lock),
                 Err(stale) if self.arguments.locked => return Err(stale),
                 Err(_) => Some(lock),

@@ -3,7 +3,8 @@
 use crate::cli::args::LockArguments;
 use crate::cli::settings::Settings;
 use crate::cli::{Done, progress};
-use crate::lock::{self, Lock, Update};
+use crate::lock::diff::diff;
+use crate::lock::{Lock, Update};
 use crate::report::Report;
 
 use super::project::Project;
@@ -25,24 +26,24 @@ pub fn run(arguments: &LockArguments, settings: &Settings) -> Result<Done, Repor
     let progress = progress::for_run(settings.json);
     let (lock, mut warnings) = world.relock(&project, previous.as_ref(), &update, progress.as_ref())?;
     warnings.extend(project.warnings.clone());
-    let changes = previous.as_ref().map(|previous| lock::difference(previous, &lock));
+    let changes = previous.as_ref().map(|previous| diff(previous, &lock));
     let mut text = summary(&project, &lock);
     match &changes {
         None => text.push_str("  a new lock\n"),
         Some(changes) if changes.is_empty() => text.push_str("  nothing changed\n"),
-        Some(changes) => text.push_str(&changes.to_text()),
+        Some(changes) => text.push_str(&changes.to_string()),
     }
     let layers: Vec<_> = lock
         .layers
         .iter()
         .map(|layer| serde_json::json!({ "layer": layer.name, "packages": layer.packages.len() }))
         .collect();
-    let json = serde_json::json!({ "lock": format!("images/{}.lock", project.path.name), "layers": layers });
+    let json = serde_json::json!({ "lock": project.path.lock_name(), "layers": layers });
     Ok(Done { text, json, warnings })
 }
 
 fn summary(project: &Project, lock: &Lock) -> String {
     let layers: Vec<String> =
         lock.layers.iter().map(|layer| format!("{} {}", layer.name, layer.packages.len())).collect();
-    format!("images/{}.lock: packages by layer: {}\n", project.path.name, layers.join(", "))
+    format!("{}: packages by layer: {}\n", project.path.lock_name(), layers.join(", "))
 }

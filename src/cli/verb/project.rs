@@ -1,10 +1,11 @@
 //! What several verbs begin with: the project read, the lock read.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::cli::settings::ImagePath;
 use crate::lock::{self, Lock};
-use crate::report::Report;
+use crate::report::{Report, Source};
 use crate::spec::{self, Spec, sources::Sources};
 use crate::sys::files;
 
@@ -40,7 +41,7 @@ impl Project {
             return Ok(None);
         }
         let bytes = files::read(&path).map_err(crate::report::Diagnostic::from)?;
-        let name = format!("images/{}.lock", self.path.name);
-        lock::parse(&name, &String::from_utf8_lossy(&bytes)).map(Some)
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        lock::read(&Arc::new(Source { path: self.path.lock_name(), text })).map(Some)
     }
 }

@@ -22,10 +22,10 @@ thread_local! {
 /// Compresses `block`; none when that would not make it smaller.
 pub(super) fn compress(block: &[u8], level: i32) -> io::Result<Option<Vec<u8>>> {
     CONTEXT.with_borrow_mut(|slot| {
-        if slot.as_ref().is_none_or(|context| context.level != level) {
-            *slot = Some(Context { level, compressor: Compressor::new(level)?, buffer: Vec::new() });
-        }
-        let Some(context) = slot else { return Ok(None) };
+        let context = match slot {
+            Some(context) if context.level == level => context,
+            _ => slot.insert(Context { level, compressor: Compressor::new(level)?, buffer: Vec::new() }),
+        };
         context.buffer.clear();
         context.buffer.reserve(zstd::zstd_safe::compress_bound(block.len()));
         let length = context.compressor.compress_to_buffer(block, &mut context.buffer)?;

@@ -27,6 +27,10 @@ pub(super) const HEADER_ENTRIES: usize = 256;
 pub(super) const XATTR_PREFIXES: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
 /// In an extended attribute's type number: the value is a reference to a value elsewhere.
 pub(super) const XATTR_OUT_OF_LINE: u16 = 1 << 8;
+/// Most extended attributes of one node, and their most bytes together, that this module writes and reads. The format
+/// has no such bound.
+pub(super) const XATTR_COUNT_LIMIT: usize = 1024;
+pub(super) const XATTR_BYTES_LIMIT: usize = 1 << 20;
 
 /// Superblock flags.
 pub(super) mod flag {

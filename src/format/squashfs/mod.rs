@@ -11,7 +11,7 @@
 //!        zeros to a multiple of 4096
 //! ```
 //!
-//! [`compress`] makes a segment, [`assemble`] the recipe of an image, [`read`] reads one back. Nothing here knows the
+//! [`compress`] makes a segment, [`assemble()`] the recipe of an image, [`read`] reads one back. Nothing here knows the
 //! time, a path of the host or the number of threads. Source of the format: the kernel's `fs/squashfs` and
 //! `Documentation/filesystems/squashfs.rst`; where they leave a choice, mksquashfs's.
 
@@ -28,7 +28,7 @@ mod tests;
 mod xattr;
 
 pub use assemble::{Segment, assemble};
-pub use segment::{FragmentBlock, Input, Placed, Placement, SegmentIndex, compress};
+pub use segment::{FragmentBlock, Input, Placed, Placement, SEGMENT_VERSION, SegmentIndex, compress};
 
 use std::io;
 

@@ -14,6 +14,10 @@ use crate::digest::Digest;
 use super::layout::STORED_BLOCK;
 use super::{ALIGNMENT, Params, SquashfsError, codec};
 
+/// Changes whenever the same contents and parameters give other bytes or another index: part of the key under which
+/// segments are stored, with [`Params::level`] and [`Params::block_size`].
+pub const SEGMENT_VERSION: u32 = 1;
+
 /// Blocks that are read before they are compressed together: the bound of a segment's memory, and enough to keep
 /// every core busy.
 const WINDOW: usize = 32;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::tree::{Node, TreePath};
 
 use super::SquashfsError;
-use super::layout::{Position, Record, XATTR_PREFIXES};
+use super::layout::{Position, Record, XATTR_BYTES_LIMIT, XATTR_COUNT_LIMIT, XATTR_PREFIXES};
 use super::metadata::{MetadataWriter, lookup_table};
 
 /// The longest name and value that Linux takes, `xattr(7)`.
@@ -50,7 +50,11 @@ impl XattrTable {
             }
             record.u16(kind).u16(rest.len() as u16).bytes(rest).u32(value.len() as u32).bytes(value);
         }
-        let length = u32::try_from(record.0.len()).map_err(|_| SquashfsError::TooMuch("attributes of one node"))?;
+        if xattrs.len() > XATTR_COUNT_LIMIT || record.0.len() > XATTR_BYTES_LIMIT {
+            let why = "it has over 1024 extended attributes, or over 1 MiB of them";
+            return Err(SquashfsError::Node { path: path.clone(), why });
+        }
+        let length = record.0.len() as u32;
         if let Some(number) = self.numbers.get(&record.0) {
             return Ok(Some(*number));
         }

@@ -14,10 +14,10 @@ pub fn build_host(subject: &Subject<'_>) -> Result<Vec<Finding>, StoreError> {
         ("var/tmp", "a temporary file"),
         ("run", "a running system's state"),
     ]);
-    // An empty log keeps its owner and mode for the program that will write it.
+    // An empty log keeps its owner and mode for the program that will write it; a link says nothing of a host.
     findings.retain(|finding| {
         let content = subject.tree.get(&finding.path).and_then(|node| node.content());
-        content.is_none_or(|content| content.size > 0)
+        content.is_some_and(|content| content.size > 0)
     });
     findings.extend(subject.forbidden(&[
         ("etc/udev/rules.d/70-persistent-net.rules", "the network cards of another machine"),

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::spec::{Sources, reference, schema};
+use crate::report::{Style, render};
+use crate::spec::{Sources, read, reference, schema};
 
 /// Set to write the documents instead of comparing them.
 const BLESS: &str = "ROLECAST_BLESS";
@@ -31,5 +32,16 @@ fn the_schemas_are_current() {
     for (name, schema) in [("image", schema::image()), ("profile", schema::profile())] {
         let text = serde_json::to_string_pretty(&schema).unwrap() + "\n";
         compare(&root().join(format!("docs/schema/{name}.json")), &text);
+    }
+}
+
+#[test]
+fn the_project_s_own_image_files_check_clean() {
+    let sources = Sources::read(&root()).unwrap();
+    let images: Vec<_> = sources.images().collect();
+    assert!(images.contains(&"images/ha-lab.toml") && images.contains(&"images/ha-noble.toml"), "{images:?}");
+    for image in images {
+        let report = read(&sources, image).map_or_else(|report| report, |(_, warnings)| warnings);
+        assert_eq!(render(&report, Style::Plain), "", "{image}");
     }
 }

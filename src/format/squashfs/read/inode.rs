@@ -6,14 +6,13 @@ use std::io::{Read, Seek};
 use super::source::{Cursor, Source, Table, lookup};
 use super::{ReadError, some_index};
 use crate::format::squashfs::layout::{
-    METADATA_LENGTH, NO_TABLE, Position, Superblock, XATTR_OUT_OF_LINE, XATTR_PREFIXES, inode,
+    METADATA_LENGTH, NO_TABLE, Position, Superblock, XATTR_BYTES_LIMIT, XATTR_COUNT_LIMIT, XATTR_OUT_OF_LINE,
+    XATTR_PREFIXES, inode,
 };
 use crate::tree::{Meta, TreePath};
 
-/// The longest target of a symbolic link, and the most attributes and their most bytes that one node may have.
+/// The longest target of a symbolic link.
 const TARGET_LIMIT: u32 = 4096;
-const XATTR_COUNT_LIMIT: u32 = 1024;
-const XATTR_BYTES_LIMIT: usize = 1 << 20;
 
 /// One name in an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -224,7 +223,7 @@ impl XattrTables {
         let entry: [u8; 16] = lookup(source, self.list, u64::from(set))?;
         let [r0, r1, r2, r3, r4, r5, r6, r7, c0, c1, c2, c3, ..] = entry;
         let count = u32::from_le_bytes([c0, c1, c2, c3]);
-        if count > XATTR_COUNT_LIMIT {
+        if count as usize > XATTR_COUNT_LIMIT {
             return Err(ReadError::Broken("a node has over 1024 attributes"));
         }
         let cursor = self.cursor(u64::from_le_bytes([r0, r1, r2, r3, r4, r5, r6, r7]))?;
