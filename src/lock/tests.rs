@@ -50,6 +50,7 @@ fn layer(name: &str, parent: Option<usize>, wants: &[&str]) -> Layer {
         kernel_arguments: Vec::new(),
         state: Vec::new(),
         ports: Vec::new(),
+        span: Span::new(&source, 0..0),
     }
 }
 

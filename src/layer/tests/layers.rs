@@ -1,8 +1,10 @@
 //! Layers configured in the sandbox: a small root made of this machine's own dpkg and shell.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use crate::report::{Report, Style, render};
+use crate::layer::configure::enter;
+use crate::report::{Report, Source, Span, Style, render};
 use crate::spec::{BeforeFile, Debconf, Group, User};
 use crate::tree::{Kind, Node, Origin, TreePath};
 
@@ -101,7 +103,8 @@ test ! -e /usr/sbin/policy-rc.d && exit 9; /usr/sbin/policy-rc.d && exit 8; exit
 }
 
 fn before() -> Before {
-    let span = super::super::overlay::tests::written("x").span;
+    let source = Arc::new(Source { path: "profiles/app.toml".into(), text: "[before]\n".into() });
+    let span = Span::new(&source, 0..8);
     Before {
         debconf: vec![Debconf {
             package: "app".into(),
@@ -125,6 +128,7 @@ fn before() -> Before {
             mode: 0o600,
             content: b"mine\n".to_vec(),
             source: "overlays/app.conf".into(),
+            span: Span::new(&source, 0..8),
         }],
     }
 }
