@@ -10,6 +10,7 @@ pub mod deb;
 pub mod digest;
 pub mod format;
 pub mod image;
+pub mod join;
 pub mod layer;
 pub mod lock;
 pub mod plan;

@@ -1,3 +1,7 @@
 //! The builder.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    rolecast::cli::main()
+}

@@ -1,1 +1,98 @@
 //! The command line: clap structures, settings, one file a verb, progress.
+//!
+//! Owns what is typed and what is printed: results on standard output, everything else on standard error. Decides
+//! nothing about images.
+
+pub mod args;
+mod output;
+mod progress;
+mod settings;
+mod verb;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::report::{Diagnostic, Kind, Report, Severity, render, render_json};
+
+use args::{Arguments, StoreVerb, Verb};
+use settings::Settings;
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    // Started once more by itself, inside the sandbox.
+    if let Some(code) = crate::layer::helper_main(std::env::args_os()) {
+        return code;
+    }
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are asked for, not mistakes; clap prints each where it belongs.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { Kind::Usage.exit_code() } else { 0 });
+        }
+    };
+    let settings = Settings::resolve(arguments.global);
+    let outcome = match arguments.verb {
+        Verb::Check(arguments) => verb::check::run(&arguments, &settings),
+        Verb::Lock(arguments) => verb::lock::run(&arguments, &settings),
+        Verb::Plan(arguments) => verb::plan::run(&arguments, &settings),
+        Verb::Build(arguments) => verb::build::run(&arguments, &settings),
+        Verb::Inspect(arguments) => verb::inspect::run(&arguments, &settings),
+        Verb::Store(StoreVerb::Stats) => verb::store::stats(&settings),
+        Verb::Store(StoreVerb::Gc { older_than }) => verb::store::collect(older_than, &settings),
+        Verb::Generate(verb) => verb::generate::run(&verb),
+    };
+    match outcome {
+        Ok(done) => finish(&done, &settings),
+        Err(report) => {
+            complain(&report, &settings);
+            ExitCode::from(report.exit_code().max(Kind::Input.exit_code()))
+        }
+    }
+}
+
+/// What a verb has to say when it is done.
+#[derive(Debug, Default)]
+pub struct Done {
+    /// For people: lines for standard output.
+    pub text: String,
+    /// For machines.
+    pub json: serde_json::Value,
+    /// Warnings.
+    pub warnings: Report,
+}
+
+fn finish(done: &Done, settings: &Settings) -> ExitCode {
+    let warnings = done.warnings.diagnostics.iter().any(|warning| warning.severity == Severity::Warning);
+    let written = if settings.json {
+        let mut json = done.json.clone();
+        if let (serde_json::Value::Object(fields), true) = (&mut json, warnings) {
+            fields.insert("warnings".to_owned(), render_json(&done.warnings));
+        }
+        output::out(&format!("{json:#}\n"))
+    } else {
+        if warnings {
+            output::err(&render(&done.warnings, settings.style));
+        }
+        output::out(&done.text)
+    };
+    match written {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            let message = format!("standard output cannot be written: {error}");
+            complain(&Diagnostic::error(Kind::World, message).into(), settings);
+            ExitCode::from(Kind::World.exit_code())
+        }
+    }
+}
+
+/// Problems go to standard error, also as JSON: standard output holds results only.
+fn complain(report: &Report, settings: &Settings) {
+    if settings.json {
+        output::err(&format!("{:#}\n", render_json(report)));
+    } else {
+        output::err(&render(report, settings.style));
+    }
+}

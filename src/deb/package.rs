@@ -128,65 +128,96 @@ pub enum ValueProblem {
     Path(String),
 }
 
-/// The fields that are read; an index into this list names a field below.
-const FIELDS: [&str; 19] = [
-    "Package",
-    "Version",
-    "Architecture",
-    "Essential",
-    "Protected",
-    "Important",
-    "Multi-Arch",
-    "Priority",
-    "Depends",
-    "Pre-Depends",
-    "Recommends",
-    "Conflicts",
-    "Breaks",
-    "Replaces",
-    "Provides",
-    "Filename",
-    "Size",
-    "SHA256",
-    "Installed-Size",
-];
+/// The fields that are read.
+#[derive(Clone, Copy)]
+enum Known {
+    Package,
+    Version,
+    Architecture,
+    Essential,
+    Protected,
+    Important,
+    MultiArch,
+    Priority,
+    Depends,
+    PreDepends,
+    Recommends,
+    Conflicts,
+    Breaks,
+    Replaces,
+    Provides,
+    Filename,
+    Size,
+    Sha256,
+    InstalledSize,
+}
 
-/// The values of [`FIELDS`] in one stanza.
+impl Known {
+    const ALL: [(Self, &'static str); 19] = [
+        (Self::Package, "Package"),
+        (Self::Version, "Version"),
+        (Self::Architecture, "Architecture"),
+        (Self::Essential, "Essential"),
+        (Self::Protected, "Protected"),
+        (Self::Important, "Important"),
+        (Self::MultiArch, "Multi-Arch"),
+        (Self::Priority, "Priority"),
+        (Self::Depends, "Depends"),
+        (Self::PreDepends, "Pre-Depends"),
+        (Self::Recommends, "Recommends"),
+        (Self::Conflicts, "Conflicts"),
+        (Self::Breaks, "Breaks"),
+        (Self::Replaces, "Replaces"),
+        (Self::Provides, "Provides"),
+        (Self::Filename, "Filename"),
+        (Self::Size, "Size"),
+        (Self::Sha256, "SHA256"),
+        (Self::InstalledSize, "Installed-Size"),
+    ];
+
+    /// The field of that name, in whatever case.
+    fn of(name: &str) -> Option<Self> {
+        let known = Self::ALL.iter().find(|(_, known)| name.len() == known.len() && name.eq_ignore_ascii_case(known));
+        known.map(|(field, _)| *field)
+    }
+
+    fn name(self) -> &'static str {
+        Self::ALL[self as usize].1
+    }
+}
+
+/// The values of the known fields in one stanza.
 struct Values<'a> {
     stanza: Stanza<'a>,
-    found: [Option<Field<'a>>; FIELDS.len()],
+    found: [Option<Field<'a>>; Known::ALL.len()],
 }
 
 impl<'a> Values<'a> {
     /// One pass over the stanza.
     fn of(stanza: Stanza<'a>) -> Result<Self, ControlError> {
-        let mut found = [None; FIELDS.len()];
+        let mut found = [None; Known::ALL.len()];
         for field in stanza.fields() {
             let field = field?;
-            let Some(index) = FIELDS.iter().position(|name| name.eq_ignore_ascii_case(field.name)) else { continue };
-            if found[index].replace(field).is_some() {
-                let problem = ControlProblem::Duplicate(FIELDS[index].to_owned());
+            let Some(known) = Known::of(field.name) else { continue };
+            if found[known as usize].replace(field).is_some() {
+                let problem = ControlProblem::Duplicate(known.name().to_owned());
                 return Err(ControlError { line: field.line, problem });
             }
         }
         Ok(Self { stanza, found })
     }
 
-    fn get(&self, name: &'static str) -> Option<&Field<'a>> {
-        self.found.iter().zip(FIELDS).find(|(_, known)| *known == name).and_then(|(field, _)| field.as_ref())
-    }
-
     /// The field read by `read`; `default` where it is absent.
     fn read<T, E: Into<ValueProblem>>(
         &self,
-        name: &'static str,
+        known: Known,
         default: T,
         read: impl FnOnce(&'a str) -> Result<T, E>,
     ) -> Result<T, PackageError> {
-        let Some(field) = self.get(name) else { return Ok(default) };
+        let Some(field) = &self.found[known as usize] else { return Ok(default) };
         read(field.value).map_err(|problem| PackageError::Value {
             line: field.line,
-            field: name,
+            field: known.name(),
             problem: problem.into(),
         })
     }
@@ -194,15 +225,15 @@ impl<'a> Values<'a> {
     /// The field read by `read`; an error where it is absent.
     fn require<T, E: Into<ValueProblem>>(
         &self,
-        name: &'static str,
+        known: Known,
         read: impl FnOnce(&'a str) -> Result<T, E>,
     ) -> Result<T, PackageError> {
-        let value = self.read(name, None, |text| read(text).map(Some))?;
-        value.ok_or(PackageError::Missing { line: self.stanza.line(), field: name })
+        let value = self.read(known, None, |text| read(text).map(Some))?;
+        value.ok_or(PackageError::Missing { line: self.stanza.line(), field: known.name() })
     }
 
-    fn relations(&self, name: &'static str, shape: Shape) -> Result<Relations, PackageError> {
-        self.read(name, Relations::default(), |text| Relations::parse(text, shape))
+    fn relations(&self, known: Known, shape: Shape) -> Result<Relations, PackageError> {
+        self.read(known, Relations::default(), |text| Relations::parse(text, shape))
     }
 }
 
@@ -214,23 +245,24 @@ impl Package {
     pub fn parse(stanza: Stanza<'_>) -> Result<Self, PackageError> {
         let values = Values::of(stanza)?;
         Ok(Self {
-            name: values.require("Package", |text| {
+            name: values.require(Known::Package, |text| {
                 is_package_name(text).then(|| text.to_owned()).ok_or(RelationError::Name(short(text)))
             })?,
-            version: values.require("Version", Version::parse)?,
-            architecture: values.require("Architecture", |text| {
+            version: values.require(Known::Version, Version::parse)?,
+            architecture: values.require(Known::Architecture, |text| {
                 is_architecture(text).then(|| text.to_owned()).ok_or(RelationError::Qualifier(short(text)))
             })?,
-            essential: values.read("Essential", false, yes_or_no)?,
-            protected: values.read("Protected", false, yes_or_no)? | values.read("Important", false, yes_or_no)?,
-            multi_arch: values.read("Multi-Arch", MultiArch::No, |text| match text {
+            essential: values.read(Known::Essential, false, yes_or_no)?,
+            protected: values.read(Known::Protected, false, yes_or_no)?
+                | values.read(Known::Important, false, yes_or_no)?,
+            multi_arch: values.read(Known::MultiArch, MultiArch::No, |text| match text {
                 "no" => Ok(MultiArch::No),
                 "same" => Ok(MultiArch::Same),
                 "foreign" => Ok(MultiArch::Foreign),
                 "allowed" => Ok(MultiArch::Allowed),
                 other => Err(ValueProblem::Word(short(other))),
             })?,
-            priority: values.read("Priority", Priority::Extra, |text| {
+            priority: values.read(Known::Priority, Priority::Extra, |text| {
                 Ok::<_, ValueProblem>(match text {
                     "required" => Priority::Required,
                     "important" => Priority::Important,
@@ -239,17 +271,17 @@ impl Package {
                     _ => Priority::Extra,
                 })
             })?,
-            depends: values.relations("Depends", Shape::Alternatives)?,
-            pre_depends: values.relations("Pre-Depends", Shape::Alternatives)?,
-            recommends: values.relations("Recommends", Shape::Alternatives)?,
-            conflicts: values.relations("Conflicts", Shape::Plain)?,
-            breaks: values.relations("Breaks", Shape::Plain)?,
-            replaces: values.relations("Replaces", Shape::Plain)?,
-            provides: values.relations("Provides", Shape::Provides)?,
-            filename: values.read("Filename", String::new(), archive_path)?,
-            size: values.read("Size", 0, number)?,
-            sha256: values.read("SHA256", None, |text| Digest::parse(text).map(Some))?,
-            installed_size: values.read("Installed-Size", 0, number)?,
+            depends: values.relations(Known::Depends, Shape::Alternatives)?,
+            pre_depends: values.relations(Known::PreDepends, Shape::Alternatives)?,
+            recommends: values.relations(Known::Recommends, Shape::Alternatives)?,
+            conflicts: values.relations(Known::Conflicts, Shape::Plain)?,
+            breaks: values.relations(Known::Breaks, Shape::Plain)?,
+            replaces: values.relations(Known::Replaces, Shape::Plain)?,
+            provides: values.relations(Known::Provides, Shape::Provides)?,
+            filename: values.read(Known::Filename, String::new(), archive_path)?,
+            size: values.read(Known::Size, 0, number)?,
+            sha256: values.read(Known::Sha256, None, |text| Digest::parse(text).map(Some))?,
+            installed_size: values.read(Known::InstalledSize, 0, number)?,
         })
     }
 }
@@ -272,12 +304,15 @@ fn number(text: &str) -> Result<u64, ValueProblem> {
 
 /// A relative path of plain components. Flat repositories write `./name`; the dot is dropped.
 fn archive_path(text: &str) -> Result<String, ValueProblem> {
-    let path = text.trim_start_matches("./");
+    let path = text.strip_prefix("./").unwrap_or(text);
+    if is_archive_path(path) { Ok(path.to_owned()) } else { Err(ValueProblem::Path(short(text))) }
+}
+
+/// Whether `path` leads to a file inside an archive: relative, plain components, nothing that a URL would read as
+/// anything else.
+pub fn is_archive_path(path: &str) -> bool {
     let plain = |part: &str| !matches!(part, "" | "." | "..") && part.bytes().all(|byte| byte.is_ascii_graphic());
-    if path.len() > 4096 || !path.split('/').all(plain) || path.contains(['\\', '?', '#']) {
-        return Err(ValueProblem::Path(short(text)));
-    }
-    Ok(path.to_owned())
+    path.len() <= 4096 && path.split('/').all(plain) && !path.contains(['\\', '?', '#'])
 }
 
 #[cfg(test)]

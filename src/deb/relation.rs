@@ -112,36 +112,32 @@ impl<'a> RelationRef<'a> {
     /// # Errors
     /// When it breaks policy 7.1.
     pub fn parse(text: &'a str) -> Result<Self, RelationError> {
-        let text = text.trim();
-        let short = || text.chars().take(120).collect::<String>();
-        let (head, inside, after) = match text.split_once('(') {
-            None => (text, None, ""),
-            Some((head, rest)) => {
-                let (inside, after) = rest.split_once(')').ok_or_else(|| RelationError::Shape(short()))?;
-                (head.trim_end(), Some(inside), after)
+        // Half a million of these are read from one index: bytes, one pass, nothing allocated but for an error.
+        let text = text.trim_ascii();
+        let (name, rest) = split_while(text, is_name_byte);
+        let (qualifier, rest) = match rest.strip_prefix(':') {
+            None => (None, rest),
+            Some(rest) => {
+                let (qualifier, rest) = split_while(rest, |byte| !matches!(byte, b' ' | b'(' | b'\n' | b'\t'));
+                (Some(qualifier), rest)
             }
         };
-        if [head, after].iter().any(|outside| outside.contains(['[', '<'])) {
-            return Err(RelationError::Restriction(short()));
-        }
-        if !after.is_empty() {
-            return Err(RelationError::Shape(short()));
-        }
-        let version = inside.map(parse_version).transpose()?;
-        let (name, qualifier) = match head.split_once(':') {
-            None => (head, None),
-            Some((name, qualifier)) => (name, Some(qualifier)),
+        let rest = rest.trim_ascii_start();
+        let inside = match rest.strip_prefix('(') {
+            None if rest.is_empty() => None,
+            None => return Err(refuse(text)),
+            Some(rest) => match rest.split_once(')') {
+                Some((inside, "")) => Some(inside),
+                _ => return Err(refuse(text)),
+            },
         };
-        if name.is_empty() {
-            return Err(RelationError::MissingName);
-        }
         if !is_package_name(name) {
-            return Err(RelationError::Name(name.chars().take(120).collect()));
+            return Err(refuse(text));
         }
         if let Some(qualifier) = qualifier.filter(|qualifier| !is_architecture(qualifier)) {
-            return Err(RelationError::Qualifier(qualifier.chars().take(120).collect()));
+            return Err(RelationError::Qualifier(shortened(qualifier)));
         }
-        Ok(Self { name, qualifier, version })
+        Ok(Self { name, qualifier, version: inside.map(parse_version).transpose()? })
     }
 
     /// Whether the version `found` satisfies the relation's version, if it names one.
@@ -160,6 +156,35 @@ impl<'a> RelationRef<'a> {
     }
 }
 
+/// What is wrong with a text that is not of the form `name:qualifier (>= version)`.
+fn refuse(text: &str) -> RelationError {
+    let head = text.split('(').next().unwrap_or(text).trim();
+    let after = text.split_once(')').map_or("", |(_, after)| after);
+    if [head, after].iter().any(|outside| outside.contains(['[', '<'])) {
+        RelationError::Restriction(shortened(text))
+    } else if head.is_empty() || head.starts_with(':') {
+        RelationError::MissingName
+    } else if !is_package_name(head.split(':').next().unwrap_or(head)) {
+        RelationError::Name(shortened(head))
+    } else {
+        RelationError::Shape(shortened(text))
+    }
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(120).collect()
+}
+
+/// Splits before the first byte that does not belong; that byte is ASCII or starts a character, as `belongs` takes
+/// ASCII only or whole characters.
+fn split_while(text: &str, belongs: impl Fn(u8) -> bool) -> (&str, &str) {
+    text.split_at(text.bytes().position(|byte| !belongs(byte)).unwrap_or(text.len()))
+}
+
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.' | b'_')
+}
+
 fn parse_version(inside: &str) -> Result<(Operator, &str), RelationError> {
     // `<` and `>` are the obsolete spellings of `<=` and `>=`, which dpkg still reads so.
     const OPERATORS: [(&str, Operator); 7] = [
@@ -171,8 +196,9 @@ fn parse_version(inside: &str) -> Result<(Operator, &str), RelationError> {
         ("<", Operator::EarlierOrEqual),
         (">", Operator::LaterOrEqual),
     ];
-    let inside = inside.trim();
-    let found = OPERATORS.iter().find_map(|(text, operator)| Some((*operator, inside.strip_prefix(text)?.trim())));
+    let inside = inside.trim_ascii();
+    let found =
+        OPERATORS.iter().find_map(|(text, operator)| Some((*operator, inside.strip_prefix(text)?.trim_ascii())));
     let (operator, text) = found.ok_or_else(|| RelationError::Operator(inside.chars().take(80).collect()))?;
     version::check(text)?;
     Ok((operator, text))
@@ -181,14 +207,14 @@ fn parse_version(inside: &str) -> Result<(Operator, &str), RelationError> {
 /// Whether dpkg takes `name` for a package name. Such a name is safe as a file name.
 pub fn is_package_name(name: &str) -> bool {
     name.len() <= 255
-        && name.starts_with(|first: char| first.is_ascii_alphanumeric())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.' | b'_'))
+        && name.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric())
+        && name.bytes().all(is_name_byte)
 }
 
 /// Whether `text` has the form of an architecture's name.
 pub fn is_architecture(text: &str) -> bool {
     text.len() <= 64
-        && text.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && text.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
@@ -261,6 +287,11 @@ pub enum Shape {
     Provides,
 }
 
+/// The alternatives of one group's text, in order. The text comes from a checked field, so nothing is dropped.
+pub fn alternatives_of(group: &str) -> impl Iterator<Item = RelationRef<'_>> {
+    group.split('|').filter_map(|one| RelationRef::parse(one).ok())
+}
+
 /// A relation field: checked text, read on demand.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Relations(Box<str>);
@@ -276,15 +307,14 @@ impl Relations {
             return Ok(Self::default());
         }
         for group in text.split(',') {
-            let short = || group.trim().chars().take(120).collect::<String>();
             if shape != Shape::Alternatives && group.contains('|') {
-                return Err(RelationError::Alternatives(short()));
+                return Err(RelationError::Alternatives(shortened(group.trim())));
             }
             for one in group.split('|') {
                 let relation = RelationRef::parse(one)?;
                 let provides = relation.version.is_none_or(|(operator, _)| operator == Operator::Equal);
                 if shape == Shape::Provides && !provides {
-                    return Err(RelationError::Provides(short()));
+                    return Err(RelationError::Provides(shortened(group.trim())));
                 }
             }
         }
@@ -301,11 +331,14 @@ impl Relations {
         &self.0
     }
 
+    /// The texts of the groups that commas separate; [`alternatives_of`] reads one.
+    pub fn group_texts(&self) -> impl Iterator<Item = &str> {
+        self.0.split(',').map(str::trim).filter(|group| !group.is_empty())
+    }
+
     /// The groups that commas separate, each as its alternatives in order.
-    pub fn groups(&self) -> impl Iterator<Item = impl Iterator<Item = RelationRef<'_>> + Clone> {
-        // Checked when the field was read, so nothing is dropped here.
-        let groups = self.0.split(',').filter(|group| !group.trim().is_empty());
-        groups.map(|group| group.split('|').filter_map(|one| RelationRef::parse(one).ok()))
+    pub fn groups(&self) -> impl Iterator<Item = impl Iterator<Item = RelationRef<'_>>> {
+        self.group_texts().map(alternatives_of)
     }
 
     /// All relations in order, whatever group they are in; for fields without alternatives.

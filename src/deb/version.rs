@@ -89,16 +89,15 @@ pub(super) fn check(text: &str) -> Result<(), VersionError> {
     if revision == Some("") {
         return Err(VersionError::EmptyRevision(shortened()));
     }
-    let stranger = |character: &char| !character.is_ascii_alphanumeric() && !".+~-:".contains(*character);
-    if let Some(character) = upstream.chars().find(stranger) {
-        return Err(VersionError::Character { version: shortened(), character });
-    }
     // A colon is allowed only where an epoch made it unambiguous, never in the revision.
-    let stranger = |character: &char| !character.is_ascii_alphanumeric() && !".+~".contains(*character);
-    if let Some(character) = revision.unwrap_or("").chars().find(stranger) {
-        return Err(VersionError::Character { version: shortened(), character });
+    let fits =
+        |text: &str, extra: &[u8]| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || extra.contains(&byte));
+    if fits(upstream, b".+~-:") && fits(revision.unwrap_or(""), b".+~") {
+        return Ok(());
     }
-    Ok(())
+    let stranger = |character: &char| !character.is_ascii_alphanumeric() && !".+~-".contains(*character);
+    let character = text.chars().find(stranger).unwrap_or(':');
+    Err(VersionError::Character { version: shortened(), character })
 }
 
 /// The three parts of a version; an absent epoch is 0 and an absent revision is empty, which orders like `0`.

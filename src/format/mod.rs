@@ -4,6 +4,16 @@
 //! time, no file system and no thread count; everything that reaches its bytes is a parameter. Each file names
 //! the specification that it follows.
 
+pub mod cpio;
+pub mod fat;
+pub mod gpt;
+pub mod qcow2;
+pub mod read_at;
 pub mod recipe;
+pub mod squashfs;
+pub mod targz;
+pub mod uki;
+pub mod verity;
 
-pub use recipe::{Bytes, Piece, Recipe};
+pub use read_at::{ReadAt, Window};
+pub use recipe::{Bytes, Leaf, Piece, Recipe};

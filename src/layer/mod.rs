@@ -8,10 +8,12 @@ mod capture;
 mod checkout;
 pub mod configure;
 pub mod database;
+pub mod initrd;
 mod inside;
 pub mod lay;
 pub mod overlay;
 mod place;
+pub mod root;
 mod scripts;
 pub mod settle;
 #[cfg(test)]

@@ -42,6 +42,10 @@ pub struct LockedSuite {
 pub struct LockedLayer {
     /// Name of the layer's profile; `tools` for the tool layer.
     pub name: String,
+    /// What its profile wanted, as relations in the order written: a stale lock can say what changed.
+    pub wants: Vec<String>,
+    /// Whether `Recommends` were followed.
+    pub recommends: bool,
     /// Its packages.
     pub packages: Vec<LockedPackage>,
 }

@@ -3,6 +3,19 @@
 //! Owns the order of the work and what each step's output depends on, and nothing else: a step whose key a store
 //! knows is not run. What the steps do is in `layer` and `image`.
 
+mod draw;
 pub mod model;
 
+pub use draw::draw;
 pub use model::*;
+
+/// A format's name, as written in an image file.
+pub fn format_name(format: &Format) -> String {
+    match format {
+        Format::Disk => "disk",
+        Format::Qcow2 => "qcow2",
+        Format::Netboot => "netboot",
+        Format::Tar => "tar",
+    }
+    .to_owned()
+}

@@ -3,9 +3,11 @@
 //! Owns the one shape in which every room tells a person of a problem, its rendering (plain, colour, JSON) and the
 //! exit code of each kind. Decides nothing and prints nothing: `cli` writes what [`render`] returns.
 
+mod progress;
 mod render;
 mod source;
 
+pub use progress::{Progress, Silent, Task, Unit};
 pub use render::{Style, render, render_json};
 pub use source::{Source, Span};
 

@@ -47,6 +47,13 @@ pub struct Distribution {
     pub span: Span,
 }
 
+impl Distribution {
+    /// Distribution, suite and architecture in one line: `debian trixie amd64`.
+    pub fn text(&self) -> String {
+        format!("{} {} {}", self.id, self.suite, self.architecture)
+    }
+}
+
 /// `[archive.NAME]`, or the default archives of the distribution.
 #[derive(Clone, Debug)]
 pub struct Archive {
@@ -121,6 +128,8 @@ pub struct Layer {
     pub state: Vec<State>,
     /// Ports that its programs listen on.
     pub ports: Vec<Port>,
+    /// The beginning of its profile, for what has no better place.
+    pub span: Span,
 }
 
 /// A value with the place where it was written.
@@ -210,6 +219,8 @@ pub struct BeforeFile {
     pub content: Vec<u8>,
     /// The overlay file it comes from, from the project's root.
     pub source: String,
+    /// Where a profile asks for the overlay.
+    pub span: Span,
 }
 
 /// A file of an overlay.
@@ -219,6 +230,8 @@ pub struct OverlayFile {
     pub path: String,
     /// The file, from the project's root.
     pub source: String,
+    /// Where a profile asks for the overlay.
+    pub span: Span,
     /// What it becomes.
     pub body: Body,
 }
@@ -360,10 +373,23 @@ pub struct Role {
     pub name: String,
     /// Indexes into [`Spec::layers`], lowest first.
     pub layers: Vec<usize>,
+    /// What its machines are to MAAS.
+    pub kind: RoleKind,
     /// Outputs asked for.
     pub formats: Vec<Format>,
     /// Where it is written.
     pub span: Span,
+}
+
+/// What the machines of a role are to MAAS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RoleKind {
+    /// Region controllers: one of the role's layers is the profile `region`.
+    Region,
+    /// Rack controllers: one of the role's layers is the profile `rack`.
+    Rack,
+    /// Neither, such as a role that is only `base`.
+    Other,
 }
 
 /// An output.
@@ -399,6 +425,8 @@ pub struct Cluster {
     pub nodes: Vec<NodeFacts>,
     /// DHCP ranges.
     pub dhcp: Vec<Dhcp>,
+    /// Where `[cluster]` stands.
+    pub span: Span,
 }
 
 /// `[node.NAME]`.

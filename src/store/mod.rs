@@ -18,7 +18,7 @@ mod result;
 mod scratch;
 
 pub use collect::{Collected, Stats};
-pub use object::ObjectWriter;
+pub use object::{ObjectWriter, ReadRange};
 pub use pour::{Poured, pour_into};
 pub use result::Miss;
 pub use scratch::Scratch;

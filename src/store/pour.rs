@@ -32,6 +32,26 @@ enum Run {
     Zeros(u64),
 }
 
+/// What a run of zeros is handed out as.
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+
+impl Run {
+    fn each_chunk(&self, take: &mut dyn FnMut(&[u8])) {
+        match self {
+            Self::Bytes(bytes, range) => take(&bytes[range.clone()]),
+            Self::Chunk(chunk) => take(chunk),
+            Self::Zeros(length) => {
+                let mut left = *length;
+                while left > 0 {
+                    let chunk = usize::try_from(left).unwrap_or(ZEROS.len()).min(ZEROS.len());
+                    take(&ZEROS[..chunk]);
+                    left -= chunk as u64;
+                }
+            }
+        }
+    }
+}
+
 impl Store {
     /// Writes the file that `recipe` describes to `path`, whole or not at all: hashed on a second thread while it
     /// is written, zeros left as holes. `progress` is told of bytes as they are written.
@@ -59,15 +79,19 @@ impl Store {
     /// When an object is missing or too short.
     pub fn bytes_of(&self, recipe: &Recipe) -> Result<Vec<u8>, StoreError> {
         let mut bytes = Vec::new();
-        self.each_run(recipe, &mut |run| {
-            match run {
-                Run::Bytes(literal, range) => bytes.extend_from_slice(&literal[range]),
-                Run::Chunk(chunk) => bytes.extend_from_slice(&chunk),
-                Run::Zeros(length) => bytes.resize(bytes.len() + usize::try_from(length).unwrap_or(usize::MAX), 0),
-            }
-            Ok(())
-        })?;
+        self.feed(recipe, &mut |chunk| bytes.extend_from_slice(chunk))?;
         Ok(bytes)
+    }
+
+    /// Hands the bytes of a recipe to `take`, front to back.
+    ///
+    /// # Errors
+    /// When an object is missing or too short.
+    pub fn feed(&self, recipe: &Recipe, take: &mut dyn FnMut(&[u8])) -> Result<(), StoreError> {
+        self.each_run(recipe, &mut |run| {
+            run.each_chunk(take);
+            Ok(())
+        })
     }
 
     /// Reads the recipe front to back.
@@ -115,20 +139,9 @@ pub fn pour_into(
     let (sender, receiver) = mpsc::sync_channel::<Run>(8);
     std::thread::scope(|scope| {
         let hashing = scope.spawn(move || {
-            let zeros = vec![0; CHUNK];
             let mut hasher = Hasher::new();
             for run in receiver {
-                match run {
-                    Run::Bytes(bytes, range) => hasher.update(&bytes[range]),
-                    Run::Chunk(chunk) => hasher.update(&chunk),
-                    Run::Zeros(mut length) => {
-                        while length > 0 {
-                            let take = length.min(CHUNK as u64);
-                            hasher.update(&zeros[..take as usize]);
-                            length -= take;
-                        }
-                    }
-                }
+                run.each_chunk(&mut |chunk| hasher.update(chunk));
             }
             hasher.finish()
         });

@@ -56,6 +56,14 @@ impl Store {
         Ok(serde_json::from_value(stored.value).ok())
     }
 
+    /// Whether [`Store::result`] would find something.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn knows(&self, key: &Key) -> Result<bool, StoreError> {
+        Ok(self.result::<serde_json::Value>(key)?.is_some())
+    }
+
     /// Records a step's result. `objects` names every object that is needed to use it.
     ///
     /// # Errors

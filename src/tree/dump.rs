@@ -45,23 +45,7 @@ pub fn write(tree: &Tree, places: Places) -> String {
             let _ = writeln!(text, "origin\t{json}");
             origins.insert(&node.origin, origins.len());
         }
-        text.push('/');
-        escape(&mut text, path.as_bytes());
-        let meta = &node.meta;
-        let _ =
-            write!(text, "\t{}\t{:04o}\t{}\t{}\t{}\t", letter(&node.kind), meta.mode, meta.uid, meta.gid, meta.mtime);
-        for (index, (name, value)) in meta.xattrs.iter().enumerate() {
-            if index > 0 {
-                text.push(',');
-            }
-            escape(&mut text, name);
-            text.push('=');
-            for byte in value {
-                let _ = write!(text, "{byte:02x}");
-            }
-        }
-        text.push('\t');
-        detail(&mut text, &node.kind);
+        line(&mut text, path, node);
         if places == Places::Kept {
             if let Some(content) = node.content() {
                 let _ = write!(text, "\t{}\t{}", content.place.object, content.place.offset);
@@ -71,6 +55,32 @@ pub fn write(tree: &Tree, places: Places) -> String {
         text.push('\n');
     }
     text
+}
+
+/// One node as a dump without places and origins has it, without the line's end.
+pub fn describe(path: &TreePath, node: &Node) -> String {
+    let mut text = String::new();
+    line(&mut text, path, node);
+    text
+}
+
+fn line(text: &mut String, path: &TreePath, node: &Node) {
+    text.push('/');
+    escape(text, path.as_bytes());
+    let meta = &node.meta;
+    let _ = write!(text, "\t{}\t{:04o}\t{}\t{}\t{}\t", letter(&node.kind), meta.mode, meta.uid, meta.gid, meta.mtime);
+    for (index, (name, value)) in meta.xattrs.iter().enumerate() {
+        if index > 0 {
+            text.push(',');
+        }
+        escape(text, name);
+        text.push('=');
+        for byte in value {
+            let _ = write!(text, "{byte:02x}");
+        }
+    }
+    text.push('\t');
+    detail(text, &node.kind);
 }
 
 fn letter(kind: &Kind) -> char {

@@ -9,7 +9,7 @@ mod merge;
 mod node;
 mod path;
 
-pub use dump::{ParseDumpError, Places, parse as parse_dump, write as write_dump};
+pub use dump::{ParseDumpError, Places, describe, parse as parse_dump, write as write_dump};
 pub use merge::{Change, difference};
 pub use node::{Content, File, Kind, Meta, Node, Origin, Place};
 pub use path::{PathError, TreePath};
@@ -57,10 +57,10 @@ impl Tree {
     /// # Errors
     /// [`TreeError::NoParent`] when the parent is no directory of this tree.
     pub fn insert(&mut self, path: TreePath, node: Node) -> Result<(), TreeError> {
-        if let Some(parent) = path.parent() {
-            if !self.nodes.get(&parent).is_some_and(|parent| parent.kind.is_directory()) {
-                return Err(TreeError::NoParent(path));
-            }
+        if let Some(parent) = path.parent()
+            && !self.nodes.get(&parent).is_some_and(|parent| parent.kind.is_directory())
+        {
+            return Err(TreeError::NoParent(path));
         }
         if !node.kind.is_directory() && self.nodes.get(&path).is_some_and(|node| node.kind.is_directory()) {
             self.remove(&path);

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::report::{Report, Style, render};
-use crate::spec::{BeforeFile, Debconf, Group, User};
+use crate::plan::{BeforeFile, Debconf, Group, User};
+use crate::report::{Report, Source, Span, Style, render};
 use crate::tree::{Kind, Node, Origin, TreePath};
 
 use super::*;
@@ -101,7 +101,8 @@ test ! -e /usr/sbin/policy-rc.d && exit 9; /usr/sbin/policy-rc.d && exit 8; exit
 }
 
 fn before() -> Before {
-    let span = super::super::overlay::tests::written("x").span;
+    let source = Source { path: "profiles/base.toml".into(), text: "x".into() };
+    let span = Span::new(&source.into(), 0..1);
     Before {
         debconf: vec![Debconf {
             package: "app".into(),

@@ -1,0 +1,377 @@
+//! Bytes from a URL: `http`, `https` and `file`, with patience, bounds and resumption.
+//!
+//! Owns what is retried, how long is waited, and what an answer must look like to be taken. Trusts nothing that it
+//! brings: every caller checks a signature or a digest. A body that is longer than it may be is cut off, whatever the
+//! server says of its length. Specification: RFC 9110 (ranges in section 14), RFC 8089 for `file`.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ureq::http::{Response, StatusCode, header};
+
+use super::url::{decode, shown};
+use crate::report::{Diagnostic, Kind};
+
+/// How much is read at once.
+const CHUNK: usize = 64 << 10;
+
+/// How many redirects are followed; mirrors need one or two.
+const REDIRECTS: u32 = 5;
+
+/// How long things may take and how often they are tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// For name resolution and connection together.
+    pub connect: Duration,
+    /// For one read that brings nothing.
+    pub stall: Duration,
+    /// For a whole answer: this long …
+    pub grace: Duration,
+    /// … and a second more for every so many bytes of one whose size is known.
+    pub slowest: u64,
+    /// Tries, the first one counted.
+    pub attempts: u32,
+    /// Wait before the second try; doubled for each further one.
+    pub backoff: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            stall: Duration::from_secs(20),
+            grace: Duration::from_secs(60),
+            slowest: 16 << 10,
+            attempts: 4,
+            backoff: Duration::from_millis(300),
+        }
+    }
+}
+
+/// Why a transfer failed.
+#[derive(Debug, thiserror::Error)]
+pub enum TransferError {
+    /// The place has no such file.
+    #[error("`{url}` is not there")]
+    NotFound {
+        /// What was asked for.
+        url: String,
+    },
+    /// Another answer than success.
+    #[error("`{url}` was answered with status {status}")]
+    Status {
+        /// What was asked for.
+        url: String,
+        /// The status.
+        status: u16,
+    },
+    /// No connection, or it broke before an answer.
+    #[error("cannot reach `{url}`: {reason}")]
+    Unreachable {
+        /// What was asked for.
+        url: String,
+        /// What the network said.
+        reason: String,
+    },
+    /// The server stopped sending, or sends too slowly.
+    #[error("`{url}` stalled after {received} bytes: {reason}")]
+    Stalled {
+        /// What was asked for.
+        url: String,
+        /// Bytes that had come.
+        received: u64,
+        /// Which patience ran out.
+        reason: String,
+    },
+    /// The body ended early.
+    #[error("`{url}` ended after {received} bytes of {expected}")]
+    Cut {
+        /// What was asked for.
+        url: String,
+        /// Bytes that had come.
+        received: u64,
+        /// Bytes that should have come.
+        expected: u64,
+    },
+    /// The body is longer than it may be.
+    #[error("`{url}` sends more than the {limit} bytes that it may have")]
+    TooLong {
+        /// What was asked for.
+        url: String,
+        /// The bound in bytes.
+        limit: u64,
+    },
+    /// A web page where a file of an archive should be.
+    #[error("`{url}` was answered with a web page instead of a file")]
+    WebPage {
+        /// What was asked for.
+        url: String,
+    },
+    /// Redirects without end.
+    #[error("`{url}` is redirected more than {REDIRECTS} times")]
+    RedirectLoop {
+        /// What was asked for.
+        url: String,
+    },
+    /// No URL that can be asked.
+    #[error("`{url}` cannot be used: {reason}")]
+    BadUrl {
+        /// As given.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The receiving side failed.
+    #[error("cannot store `{url}`: {source}")]
+    Sink {
+        /// What was asked for.
+        url: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl TransferError {
+    /// Whether trying again may help.
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Status { status, .. } => *status >= 500 || matches!(status, 408 | 425 | 429),
+            Self::Unreachable { .. } | Self::Stalled { .. } | Self::Cut { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// The failure as told to people, with advice where there is some; it happened with a mirror of `archive`.
+    pub fn diagnostic(&self, archive: &str) -> Diagnostic {
+        let another = format!("name another mirror with `--mirror {archive}=URL`");
+        let diagnostic = Diagnostic::error(Kind::World, self.to_string());
+        match self {
+            Self::NotFound { .. } => diagnostic.hint(another),
+            Self::Status { status: 401 | 403, .. } => {
+                diagnostic.hint("this place wants credentials; write them as `https://USER:PASSWORD@HOST/`")
+            }
+            Self::Status { status: 407, .. } => diagnostic.hint("the proxy wants credentials: see `https_proxy`"),
+            Self::Status { .. } | Self::Stalled { .. } | Self::Cut { .. } => {
+                diagnostic.hint(format!("try again later, or {another}"))
+            }
+            Self::Unreachable { .. } => diagnostic
+                .hint("is the network up, and does it need a proxy (`http_proxy`, `https_proxy`)?")
+                .hint(another),
+            Self::TooLong { .. } | Self::RedirectLoop { .. } | Self::BadUrl { .. } | Self::Sink { .. } => diagnostic,
+            Self::WebPage { .. } => {
+                diagnostic.hint("a network that asks for a login (a captive portal) or a proxy may answer in its place")
+            }
+        }
+    }
+}
+
+/// Fetches. One for the whole run: connections are kept and shared by threads.
+#[derive(Clone, Debug)]
+pub struct Client {
+    agent: ureq::Agent,
+    patience: Patience,
+}
+
+impl Client {
+    /// A client. Proxies are taken from `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy`.
+    pub fn new(patience: Patience) -> Self {
+        let config = ureq::Agent::config_builder()
+            .user_agent(concat!("rolecast/", env!("CARGO_PKG_VERSION")))
+            .http_status_as_error(false)
+            .max_redirects(REDIRECTS)
+            .timeout_resolve(Some(patience.connect))
+            .timeout_connect(Some(patience.connect))
+            .timeout_per_read(Some(patience.stall))
+            .timeout_per_write(Some(patience.stall))
+            .max_idle_connections_per_host(8);
+        Self { agent: config.build().new_agent(), patience }
+    }
+
+    /// A small file of unknown length, at most `limit` bytes.
+    ///
+    /// # Errors
+    /// As [`TransferError`] says; transient ones only after all attempts.
+    pub fn get(&self, url: &str, limit: u64) -> Result<Vec<u8>, TransferError> {
+        self.persist(|| {
+            let mut bytes = Vec::new();
+            let mut transfer = Transfer { url, limit, exact: false, received: 0, progress: &|_| {} };
+            self.attempt(&mut transfer, &mut bytes)?;
+            Ok(bytes)
+        })
+    }
+
+    /// A file of exactly `size` bytes, written to `sink` as it comes. What a broken connection brought is kept: the
+    /// next attempt asks for the rest. `progress` is told of bytes as they come.
+    ///
+    /// # Errors
+    /// As [`TransferError`] says; `sink` then holds the beginning of something.
+    pub fn download(
+        &self,
+        url: &str,
+        size: u64,
+        sink: &mut dyn Write,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<(), TransferError> {
+        let mut transfer = Transfer { url, limit: size, exact: true, received: 0, progress };
+        self.persist(|| self.attempt(&mut transfer, sink))
+    }
+
+    fn persist<T>(&self, mut attempt: impl FnMut() -> Result<T, TransferError>) -> Result<T, TransferError> {
+        let mut wait = self.patience.backoff;
+        for _ in 1..self.patience.attempts {
+            match attempt() {
+                Err(error) if error.is_transient() => std::thread::sleep(wait),
+                outcome => return outcome,
+            }
+            wait *= 2;
+        }
+        attempt()
+    }
+
+    fn attempt(&self, transfer: &mut Transfer<'_>, sink: &mut dyn Write) -> Result<(), TransferError> {
+        match transfer.url.split_once("://") {
+            Some(("file", path)) => transfer.copy_file(path, sink),
+            Some(("http" | "https", _)) => self.over_http(transfer, sink),
+            _ => Err(transfer.bad_url("only http://, https:// and file:// URLs are understood")),
+        }
+    }
+
+    fn over_http(&self, transfer: &mut Transfer<'_>, sink: &mut dyn Write) -> Result<(), TransferError> {
+        // However steadily a server drips, the whole has an end.
+        let earned = if transfer.exact { transfer.limit / self.patience.slowest.max(1) } else { 0 };
+        let whole = self.patience.grace + Duration::from_secs(earned);
+        let mut request = self.agent.get(transfer.url).header(header::ACCEPT_ENCODING, "identity");
+        if transfer.received > 0 {
+            request = request.header(header::RANGE, format!("bytes={}-", transfer.received));
+        }
+        let request = request.config().timeout_per_call(Some(whole)).build();
+        let response = request.call().map_err(|error| transfer.explain(error))?;
+        let skip = transfer.accept(&response)?;
+        if let Some(length) = content_length(&response)
+            && length > transfer.limit - transfer.received + skip
+        {
+            return Err(transfer.too_long());
+        }
+        let mut body = response.into_body().into_reader();
+        let skipped = io::copy(&mut (&mut body).take(skip), &mut io::sink());
+        match skipped {
+            Ok(length) if length == skip => transfer.copy(&mut body, sink),
+            Ok(_) => Err(transfer.cut()),
+            Err(error) => Err(transfer.explain(error.into())),
+        }
+    }
+}
+
+/// One file on its way.
+struct Transfer<'a> {
+    url: &'a str,
+    /// Most bytes that it may have.
+    limit: u64,
+    /// Whether it must have that many.
+    exact: bool,
+    received: u64,
+    progress: &'a (dyn Fn(u64) + Sync),
+}
+
+impl Transfer<'_> {
+    /// Whether the answer is what was asked for, and how many of its first bytes are there already.
+    fn accept<B>(&self, response: &Response<B>) -> Result<u64, TransferError> {
+        let url = shown(self.url);
+        let status = response.status();
+        let kind = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let page = kind.is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("text/html"));
+        match status {
+            StatusCode::NOT_FOUND | StatusCode::GONE => Err(TransferError::NotFound { url }),
+            // 511 is how a portal should say that it wants a login.
+            StatusCode::NETWORK_AUTHENTICATION_REQUIRED => Err(TransferError::WebPage { url }),
+            _ if status.is_success() && page => Err(TransferError::WebPage { url }),
+            StatusCode::OK => Ok(self.received),
+            StatusCode::PARTIAL_CONTENT if self.received > 0 => {
+                let range = response.headers().get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
+                let wanted = format!("bytes {}-", self.received);
+                if range.is_some_and(|range| range.starts_with(&wanted)) {
+                    Ok(0)
+                } else {
+                    Err(TransferError::Unreachable { url, reason: "it answered with another range".to_owned() })
+                }
+            }
+            _ => Err(TransferError::Status { url, status: status.as_u16() }),
+        }
+    }
+
+    fn copy_file(&mut self, path: &str, sink: &mut dyn Write) -> Result<(), TransferError> {
+        let path = path.strip_prefix("localhost").unwrap_or(path);
+        if !path.starts_with('/') {
+            return Err(self.bad_url("a file:// URL needs an absolute path"));
+        }
+        let path = PathBuf::from(std::ffi::OsString::from_vec(decode(path)));
+        match File::open(&path).and_then(|file| Ok((file.metadata()?.is_file(), file))) {
+            Ok((true, mut file)) => self.copy(&mut file, sink),
+            Ok((false, _)) => Err(TransferError::NotFound { url: shown(self.url) }),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                Err(TransferError::NotFound { url: shown(self.url) })
+            }
+            Err(error) => Err(self.bad_url(&error.to_string())),
+        }
+    }
+
+    fn copy(&mut self, body: &mut dyn Read, sink: &mut dyn Write) -> Result<(), TransferError> {
+        let mut chunk = vec![0; CHUNK];
+        loop {
+            let length = match body.read(&mut chunk) {
+                Ok(0) => break,
+                Ok(length) => length,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                // All is there: how the connection ends is of no interest.
+                Err(_) if self.exact && self.received == self.limit => break,
+                Err(error) => return Err(self.explain(error.into())),
+            };
+            if length as u64 > self.limit - self.received {
+                return Err(self.too_long());
+            }
+            let stored = sink.write_all(&chunk[..length]);
+            stored.map_err(|source| TransferError::Sink { url: shown(self.url), source })?;
+            self.received += length as u64;
+            (self.progress)(length as u64);
+        }
+        if self.exact && self.received < self.limit { Err(self.cut()) } else { Ok(()) }
+    }
+
+    fn explain(&self, error: ureq::Error) -> TransferError {
+        let url = shown(self.url);
+        let received = self.received;
+        match error {
+            ureq::Error::TooManyRedirects => TransferError::RedirectLoop { url },
+            ureq::Error::BadUri(reason) => TransferError::BadUrl { url, reason },
+            ureq::Error::Http(error) => TransferError::BadUrl { url, reason: error.to_string() },
+            ureq::Error::InvalidProxyUrl => {
+                TransferError::BadUrl { url, reason: "the proxy's URL in the environment is not one".to_owned() }
+            }
+            ureq::Error::Timeout(kind @ (ureq::Timeout::Resolve | ureq::Timeout::Connect)) => {
+                TransferError::Unreachable { url, reason: format!("timeout: {kind}") }
+            }
+            ureq::Error::Timeout(kind) => TransferError::Stalled { url, received, reason: format!("timeout: {kind}") },
+            ureq::Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof && self.exact => self.cut(),
+            other => TransferError::Unreachable { url, reason: other.to_string() },
+        }
+    }
+
+    fn cut(&self) -> TransferError {
+        TransferError::Cut { url: shown(self.url), received: self.received, expected: self.limit }
+    }
+
+    fn too_long(&self) -> TransferError {
+        TransferError::TooLong { url: shown(self.url), limit: self.limit }
+    }
+
+    fn bad_url(&self, reason: &str) -> TransferError {
+        TransferError::BadUrl { url: shown(self.url), reason: reason.to_owned() }
+    }
+}
+
+fn content_length<B>(response: &Response<B>) -> Option<u64> {
+    response.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}

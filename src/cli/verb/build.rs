@@ -1,0 +1,345 @@
+//! `rolecast build`: from an image file to images.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use crate::archive;
+use crate::cli::args::BuildArguments;
+use crate::cli::output::size;
+use crate::cli::settings::{self, Settings};
+use crate::cli::{Done, progress};
+use crate::digest::{Digest, Key};
+use crate::image::manifest::{Manifest, PackageFacts};
+use crate::image::{self, delivered};
+use crate::layer::root::{self, Image};
+use crate::layer::{Laid, Workshop, initrd};
+use crate::lock::{self, Lock, Update};
+use crate::plan::{self, Plan, RolePlan};
+use crate::report::{Diagnostic, Kind, Progress, Report, Unit};
+use crate::spec::Format;
+use crate::store::StoreError;
+use crate::sys::files;
+use crate::sys::sandbox::{Helper, Sandbox};
+use crate::tree::Content;
+
+use super::project::Project;
+use super::shown::Shown;
+use super::world::World;
+
+/// Builds the images of an image file.
+///
+/// # Errors
+/// When anything on the way fails; what was finished is kept, and the next run goes on from it.
+pub fn run(arguments: &BuildArguments, settings: &Settings) -> Result<Done, Report> {
+    let begun = Instant::now();
+    if let Some(jobs) = arguments.jobs {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs.max(1)).build_global();
+        pool.map_err(|error| Diagnostic::error(Kind::World, error.to_string()))?;
+    }
+    let mut project = Project::read(&arguments.image)?;
+    let warnings = std::mem::take(&mut project.warnings);
+    let agent = files::read(&settings::agent(arguments.chosen.agent.as_deref())?).map_err(Diagnostic::from)?;
+    let world = World::open(settings, &arguments.mirrors)?;
+    let progress = progress::for_run(settings.json);
+    let mut build = Build { project, world, progress: progress.as_ref(), agent, warnings, arguments };
+    let lock = build.fresh_lock()?;
+    let built = build.roles(lock)?;
+    Ok(build.done(&built, begun))
+}
+
+/// A build that is going on.
+struct Build<'a> {
+    project: Project,
+    world: World,
+    progress: &'a dyn Progress,
+    agent: Vec<u8>,
+    warnings: Report,
+    arguments: &'a BuildArguments,
+}
+
+/// A role that was built.
+struct Built {
+    directory: PathBuf,
+    manifest: Manifest,
+    /// Whether nothing had to be done.
+    reused: bool,
+}
+
+impl Build<'_> {
+    /// The lock that answers the Spec: as it is, or made now.
+    fn fresh_lock(&mut self) -> Result<Lock, Report> {
+        let stale = match self.project.lock()? {
+            Some(lock) => match lock::fresh::check(&lock, &self.project.path.lock_name(), &self.project.spec) {
+                Ok(()) => return Ok(lock),
+                Err(stale) if self.arguments.locked => return Err(stale),
+                Err(_) => Some(lock),
+            },
+            None if self.arguments.locked => {
+                return Err(Diagnostic::error(Kind::Input, format!("`{}` has no lock", self.project.path.file))
+                    .hint("write it with `rolecast lock`, or build without `--locked`")
+                    .into());
+            }
+            None => None,
+        };
+        self.relock(stale.as_ref())
+    }
+
+    fn relock(&mut self, previous: Option<&Lock>) -> Result<Lock, Report> {
+        let (lock, warnings) = self.world.relock(&self.project, previous, &Update::Nothing, self.progress)?;
+        self.warnings.extend(warnings);
+        Ok(lock)
+    }
+
+    fn roles(&mut self, lock: Lock) -> Result<Vec<Built>, Report> {
+        let mut plan = self.plan(&lock)?;
+        if let Some(built) = self.all_delivered(&plan, &lock)? {
+            return Ok(built);
+        }
+        // Where the sandbox cannot work it is said now, before anything is downloaded.
+        let scratch = self.world.store.scratch("build").map_err(storage)?;
+        let sandbox = Sandbox::probe(Helper::own()?, scratch.path())?;
+        let lock = match self.fetch(&plan, lock)? {
+            (lock, false) => lock,
+            (lock, true) => {
+                plan = self.plan(&lock)?;
+                lock
+            }
+        };
+        let workshop = Workshop::new(&self.world.store, sandbox)?;
+        drop(scratch);
+        let boots = plan.roles.iter().any(|role| role.formats.iter().any(|format| *format != Format::Tar));
+        let laid = self.layers(&plan, &workshop, boots)?;
+        let initrd = match laid.get(plan.tools).and_then(Option::as_ref) {
+            Some(tools) => Some(self.initrd(&plan, tools, &workshop)?),
+            None => None,
+        };
+        let mut built = Vec::new();
+        for role in &plan.roles {
+            let top = role.layers.last().and_then(|layer| laid[*layer].as_ref());
+            let Some(top) = top else { continue };
+            let tools = laid[plan.tools].as_ref();
+            built.push(self.press(&plan, role, &lock, top, tools, initrd.as_ref())?);
+        }
+        Ok(built)
+    }
+
+    fn plan(&self, lock: &Lock) -> Result<Plan, Report> {
+        let chosen = &self.arguments.chosen;
+        plan::draw(&self.project.spec, lock, Digest::of(&self.agent), &chosen.roles, &settings::formats(chosen))
+    }
+
+    /// The directory of a role's outputs.
+    fn directory(&self, role: &RolePlan) -> PathBuf {
+        let output = &self.arguments.output;
+        std::path::absolute(output).unwrap_or_else(|_| output.clone()).join(&role.name)
+    }
+
+    /// Every role's manifest, when nothing has to be done for any.
+    fn all_delivered(&self, plan: &Plan, lock: &Lock) -> Result<Option<Vec<Built>>, Report> {
+        let mut built = Vec::new();
+        for role in &plan.roles {
+            let directory = self.directory(role);
+            let key = self.outputs_key(plan, role, lock);
+            match delivered::recall(&self.world.store, &key, &directory).map_err(storage)? {
+                Some(manifest) => built.push(Built { directory, manifest, reused: true }),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(built))
+    }
+
+    /// What decides a role's outputs, byte by byte.
+    fn outputs_key(&self, plan: &Plan, role: &RolePlan, lock: &Lock) -> Key {
+        let formats: Vec<String> = role.formats.iter().map(plan::format_name).collect();
+        Key::new("role.outputs", image::VERSION)
+            .input("rolecast", env!("CARGO_PKG_VERSION"))
+            .input("root", role.key.digest())
+            .input("initrd", initrd::key(plan, self.initrd_files()).digest())
+            .input("kernel arguments", role.kernel_arguments.join(" "))
+            .input("formats", formats.join(" "))
+            .input("lock", Digest::of(lock::write(lock).as_bytes()))
+    }
+
+    fn initrd_files(&self) -> &[crate::spec::OverlayFile] {
+        &self.project.spec.tools.files
+    }
+
+    /// Brings all packages of the layers that are not yet configured. Where some are gone from the mirrors and the
+    /// lock may change, locks anew; says whether it did.
+    fn fetch(&mut self, plan: &Plan, lock: Lock) -> Result<(Lock, bool), Report> {
+        match self.fetch_once(plan) {
+            Ok(()) => Ok((lock, false)),
+            Err(error) if error.is_gone() && !self.arguments.locked => {
+                let names: Vec<String> =
+                    error.gone.iter().map(|package| format!("{} {}", package.name, package.version)).collect();
+                let message = format!("the mirrors no longer serve {}", names.join(", "));
+                self.warnings.push(
+                    Diagnostic::warning(message)
+                        .note("newer versions were chosen for these, and the lock was written anew")
+                        .hint("build with `--locked` to refuse instead"),
+                );
+                let lock = self.relock(Some(&lock))?;
+                let plan = self.plan(&lock)?;
+                self.fetch_once(&plan).map_err(|error| error.report)?;
+                Ok((lock, true))
+            }
+            Err(error) => Err(error.report),
+        }
+    }
+
+    fn fetch_once(&self, plan: &Plan) -> Result<(), archive::FetchError> {
+        let mut wanted = Vec::new();
+        for layer in &plan.layers {
+            if !self.world.store.knows(&layer.key).map_err(Diagnostic::from)? {
+                wanted.extend(&layer.packages);
+            }
+        }
+        let missing = archive::missing(wanted.iter().copied(), &self.world.access(&|_| {}))?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let total = missing.iter().map(|package| package.size).sum();
+        let task = self.progress.begin(&format!("fetch {} packages", missing.len()), total, Unit::Bytes);
+        let advance = |bytes| task.advance(bytes);
+        let access = self.world.access(&advance);
+        archive::fetch(missing, &self.project.spec.archives, &access, archive::THREADS).map(|_| ())
+    }
+
+    /// Configures the layers that the chosen roles stand on, and the tool layer when an output boots.
+    fn layers(&self, plan: &Plan, workshop: &Workshop<'_>, boots: bool) -> Result<Vec<Option<Laid>>, Report> {
+        let mut needed = vec![false; plan.layers.len()];
+        let tops = plan.roles.iter().filter_map(|role| role.layers.last().copied());
+        for top in tops.chain(boots.then_some(plan.tools)) {
+            let mut next = Some(top);
+            while let Some(index) = next {
+                needed[index] = true;
+                next = plan.layers[index].parent;
+            }
+        }
+        let mut laid: Vec<Option<Laid>> = Vec::new();
+        for (index, step) in plan.layers.iter().enumerate() {
+            let parent = step.parent.and_then(|parent| laid[parent].as_ref());
+            let made = match needed[index] {
+                true => {
+                    if self.world.store.knows(&step.key).map_err(storage)? {
+                        self.progress.reused(&format!("layer {}", step.name));
+                    }
+                    let shown = Shown::new(self.progress, &step.name);
+                    Some(workshop.configured(step, parent, &|event| shown.take(event))?)
+                }
+                false => None,
+            };
+            laid.push(made);
+        }
+        Ok(laid)
+    }
+
+    fn initrd(&self, plan: &Plan, tools: &Laid, workshop: &Workshop<'_>) -> Result<Content, Report> {
+        let files = self.initrd_files();
+        if self.world.store.knows(&initrd::key(plan, files)).map_err(storage)? {
+            self.progress.reused("initrd");
+        }
+        let shown = Shown::new(self.progress, "initrd");
+        initrd::make(plan, tools, files, workshop, &|event| shown.take(event))
+    }
+
+    fn press(
+        &self,
+        plan: &Plan,
+        role: &RolePlan,
+        lock: &Lock,
+        top: &Laid,
+        tools: Option<&Laid>,
+        initrd: Option<&Content>,
+    ) -> Result<Built, Report> {
+        let spec = &self.project.spec;
+        let directory = self.directory(role);
+        let key = self.outputs_key(plan, role, lock);
+        if let Some(manifest) = delivered::recall(&self.world.store, &key, &directory).map_err(storage)? {
+            return Ok(Built { directory, manifest, reused: true });
+        }
+        let layers: Vec<String> = role.layers.iter().map(|layer| plan.layers[*layer].name.clone()).collect();
+        let names =
+            Image { name: &spec.name, version: &spec.version, layers: &layers, agent: &self.agent, epoch: plan::EPOCH };
+        let root = root::assemble(role, top, names, &self.world.store)?;
+        if root.reused {
+            self.progress.reused(&format!("root of {}", role.name));
+        }
+        let boots = role.formats.iter().any(|format| *format != Format::Tar);
+        let request = image::Request {
+            image: &spec.name,
+            version: &spec.version,
+            role: &role.name,
+            layers: &layers,
+            distribution: &lock.distribution,
+            lock: Digest::of(lock::write(lock).as_bytes()),
+            tree: &root.tree,
+            stored: root.stored,
+            tools: tools.map_or(&root.tree, |tools| &tools.tree),
+            initrd: initrd.copied().filter(|_| boots),
+            kernel_arguments: &role.kernel_arguments,
+            formats: &role.formats,
+            late: role.late(),
+            state: role.state.iter().map(|state| format!("/{}", state.path)).collect(),
+            packages: packages(plan, role),
+            epoch: plan::EPOCH,
+        };
+        files::make_directory(&directory).map_err(Diagnostic::from)?;
+        let manifest = image::press(&request, &directory, &self.world.store, self.progress)?;
+        delivered::remember(&self.world.store, &key, &directory, &manifest).map_err(storage)?;
+        Ok(Built { directory, manifest, reused: false })
+    }
+
+    fn done(self, built: &[Built], begun: Instant) -> Done {
+        let mut text = String::new();
+        for role in built {
+            let manifest = &role.manifest;
+            let note = if role.reused { " (nothing changed)" } else { "" };
+            let _ = writeln!(text, "{} {}{note}", manifest.role, manifest.version);
+            for output in &manifest.outputs {
+                let path = shown(&role.directory.join(&output.file));
+                let _ = writeln!(text, "  {path:<44} {:>10}  sha256 {}", size(output.size), output.sha256);
+            }
+            let _ = writeln!(text, "  {}", shown(&role.directory.join("manifest.json")));
+        }
+        let _ = writeln!(text, "{} roles in {:.1} s", built.len(), begun.elapsed().as_secs_f64());
+        let roles: Vec<_> = built
+            .iter()
+            .map(|role| {
+                serde_json::json!({
+                    "directory": role.directory.display().to_string(),
+                    "reused": role.reused,
+                    "manifest": role.manifest,
+                })
+            })
+            .collect();
+        Done { text, json: serde_json::json!({ "roles": roles }), warnings: self.warnings }
+    }
+}
+
+fn storage(error: StoreError) -> Report {
+    Diagnostic::from(error).into()
+}
+
+/// A path as a person would type it: from the working directory when it lies below.
+fn shown(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(&here).unwrap_or(path).display().to_string()
+}
+
+/// The packages of a role's layers, for the manifest.
+fn packages(plan: &Plan, role: &RolePlan) -> Vec<PackageFacts> {
+    let layers = role.layers.iter().map(|layer| &plan.layers[*layer]);
+    layers
+        .flat_map(|layer| {
+            layer.packages.iter().map(|package| PackageFacts {
+                layer: layer.name.clone(),
+                name: package.name.clone(),
+                version: package.version.clone(),
+                architecture: package.architecture.clone(),
+                sha256: package.sha256,
+            })
+        })
+        .collect()
+}

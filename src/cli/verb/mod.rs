@@ -1,0 +1,12 @@
+//! One file a verb: settings in, [`super::Done`] or a report out.
+
+pub mod build;
+pub mod check;
+pub mod generate;
+pub mod inspect;
+pub mod lock;
+pub mod plan;
+mod project;
+mod shown;
+pub mod store;
+mod world;

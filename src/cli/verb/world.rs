@@ -1,0 +1,81 @@
+//! What a verb that fetches works with: store, network, mirrors, clock; and locking with them.
+
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::archive::{self, Access, Client, Mirrors, Patience};
+use crate::cli::args::MirrorArguments;
+use crate::cli::settings::{self, Settings};
+use crate::lock::{self, Lock, Update};
+use crate::report::{Diagnostic, Progress, Report, Unit};
+use crate::store::Store;
+use crate::sys::files;
+
+use super::project::Project;
+
+/// The world outside of a project.
+pub struct World {
+    /// The store.
+    pub store: Store,
+    client: Client,
+    mirrors: Mirrors<'static>,
+    now: i64,
+    offline: bool,
+}
+
+impl World {
+    /// Opens the store and learns the mirrors.
+    ///
+    /// # Errors
+    /// When the store cannot be opened, or a mirror is not written as one.
+    pub fn open(settings: &Settings, arguments: &MirrorArguments) -> Result<Self, Report> {
+        let store = Store::open(&settings.store).map_err(Diagnostic::from)?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed());
+        Ok(Self {
+            store,
+            client: Client::new(Patience::default()),
+            mirrors: Mirrors::new(
+                settings::mirrors(arguments)?,
+                Box::new(settings::variable),
+                PathBuf::from("/etc/apt"),
+            ),
+            now,
+            offline: arguments.offline,
+        })
+    }
+
+    /// What the archive room works with; `progress` is told of bytes as they come.
+    pub fn access<'a>(&'a self, progress: &'a (dyn Fn(u64) + Sync)) -> Access<'a> {
+        Access {
+            store: &self.store,
+            client: &self.client,
+            mirrors: &self.mirrors,
+            now: self.now,
+            offline: self.offline,
+            progress,
+        }
+    }
+
+    /// Answers the project's Spec with a lock, and writes it beside the image file.
+    ///
+    /// # Errors
+    /// When an archive cannot be verified, or there is no selection.
+    pub fn relock(
+        &self,
+        project: &Project,
+        previous: Option<&Lock>,
+        update: &Update,
+        progress: &dyn Progress,
+    ) -> Result<(Lock, Report), Report> {
+        let task = progress.begin("read the archives", 0, Unit::Bytes);
+        let advance = |bytes| task.advance(bytes);
+        let spec = &project.spec;
+        let loaded = archive::open(&spec.archives, &spec.distribution.architecture, &self.access(&advance))?;
+        drop(task);
+        let task = progress.begin("choose the packages", 0, Unit::Things);
+        let lock = lock::resolve(spec, &loaded.universe, loaded.archives, previous, update)?;
+        drop(task);
+        files::write_atomically(&project.path.lock(), lock::write(&lock).as_bytes()).map_err(Diagnostic::from)?;
+        Ok((lock, loaded.warnings))
+    }
+}

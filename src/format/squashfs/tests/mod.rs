@@ -1,0 +1,8 @@
+//! Tests of writer and reader against each other, backhand, squashfs-tools and the kernel.
+
+mod hostile;
+mod kernel;
+mod others;
+mod round_trip;
+mod support;
+mod writer;

@@ -1,0 +1,173 @@
+//! The disk image: GPT with an ESP, the hash area and the root.
+//!
+//! The root comes last, so that the raw file ends where it ends and the first boot can grow it to its slot, and put
+//! the second slot and the state partition behind it (`systemd-repart(8)`, definitions in the root).
+
+use std::sync::Arc;
+
+use crate::digest::Digest;
+use crate::format::gpt::{self, Guid, Partition, attribute, partition_type};
+use crate::format::uki::{self, Uki};
+use crate::format::{Bytes, Recipe, fat};
+use crate::report::{Diagnostic, Kind, Report};
+
+use super::boot::BootParts;
+use super::root::Root;
+
+/// Bytes of the hash area's partition: enough for the tree of an 8 GiB slot.
+const HASH_SLOT: u64 = 72 << 20;
+
+/// The ESP's size is a multiple of this, with room for four UKIs: two slots, one being written, one to spare.
+const ESP_STEP: u64 = 32 << 20;
+
+/// What names an image to the boot loader and to updates.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity<'a> {
+    /// The role.
+    pub role: &'a str,
+    /// The image file's `version`.
+    pub version: &'a str,
+}
+
+/// Tries that a new UKI has to come up healthy (UAPI Boot Loader Specification, boot counting).
+const TRIES: u32 = 3;
+
+/// The unified kernel image.
+///
+/// # Errors
+/// When stub and kernel do not fit together.
+pub fn uki(parts: &BootParts, command_line: &str) -> Result<Recipe, Report> {
+    let kernel_image_size = uki::image_size(parts.kernel_bytes.as_slice()).map_err(|error| refuse("kernel", &error))?;
+    let mut kernel = Recipe::new();
+    kernel.push(content_bytes(&parts.kernel.content), "kernel");
+    let uki = Uki {
+        stub: &parts.stub,
+        os_release: &parts.os_release,
+        command_line,
+        kernel_release: &parts.kernel.release,
+        initrds: std::slice::from_ref(&parts.initrd),
+        kernel: &kernel,
+        kernel_image_size,
+    };
+    uki.recipe().map_err(|error| refuse("unified kernel image", &error))
+}
+
+/// The bytes of a stored content, for a recipe.
+pub fn content_bytes(content: &crate::tree::Content) -> Bytes {
+    Bytes::Object { object: content.place.object, offset: content.place.offset, length: content.size }
+}
+
+fn refuse(part: &str, error: &dyn std::error::Error) -> Report {
+    Diagnostic::error(Kind::Input, format!("the {part} cannot be made: {error}")).into()
+}
+
+/// The raw disk image.
+///
+/// # Errors
+/// When a part does not fit its place.
+pub fn disk(
+    root: &Root,
+    parts: &BootParts,
+    uki: &Recipe,
+    identity: Identity<'_>,
+    epoch: i64,
+) -> Result<Recipe, Report> {
+    let esp = esp(parts, uki, identity, root, epoch)?;
+    let hash = root.root_hash;
+    if root.hash_area.length() > HASH_SLOT {
+        return Err(Diagnostic::error(Kind::Input, "the root is too large for its slot's hash area").into());
+    }
+    let (data_guid, hash_guid) = root_guids(&hash);
+    let esp_size = esp.length();
+    let partitions = [
+        Partition {
+            type_guid: partition_type::ESP,
+            guid: Guid::from_digest(&hash, "esp"),
+            name: "esp",
+            attributes: 0,
+            content: esp,
+            size: esp_size,
+        },
+        hash_partition(root, hash_guid, HASH_SLOT),
+        data_partition(root, data_guid),
+    ];
+    let disk =
+        gpt::disk(Guid::from_digest(&hash, "disk"), &partitions).map_err(|error| refuse("disk image", &error))?;
+    Ok(disk.recipe)
+}
+
+/// Root and hash area alone in a GPT: what the network loader hands to the kernel.
+///
+/// # Errors
+/// When a part does not fit its place.
+pub fn network_root(root: &Root) -> Result<Recipe, Report> {
+    let (data_guid, hash_guid) = root_guids(&root.root_hash);
+    let size = root.hash_area.length().next_multiple_of(gpt::ALIGNMENT);
+    let partitions = [hash_partition(root, hash_guid, size), data_partition(root, data_guid)];
+    let disk = gpt::disk(Guid::from_digest(&root.root_hash, "network"), &partitions)
+        .map_err(|error| refuse("network root", &error))?;
+    Ok(disk.recipe)
+}
+
+/// The GUIDs by which the initrd finds root and hash area: the two halves of the root hash (UAPI Discoverable
+/// Partitions Specification).
+fn root_guids(hash: &Digest) -> (Guid, Guid) {
+    let halves = hash.as_bytes().split_at(16);
+    let guid = |half: &[u8]| {
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(half);
+        Guid::from_bytes(bytes)
+    };
+    (guid(halves.0), guid(halves.1))
+}
+
+fn hash_partition(root: &Root, guid: Guid, size: u64) -> Partition<'static> {
+    Partition {
+        type_guid: partition_type::ROOT_X86_64_VERITY,
+        guid,
+        name: "verity-a",
+        attributes: attribute::READ_ONLY,
+        content: nested(&root.hash_area, "hash area"),
+        size,
+    }
+}
+
+fn data_partition(root: &Root, guid: Guid) -> Partition<'static> {
+    Partition {
+        type_guid: partition_type::ROOT_X86_64,
+        guid,
+        name: "root-a",
+        attributes: attribute::READ_ONLY,
+        content: nested(&root.squashfs, "root"),
+        size: root.squashfs.length(),
+    }
+}
+
+fn nested(recipe: &Recipe, origin: &'static str) -> Recipe {
+    let mut outer = Recipe::new();
+    outer.push(Bytes::Recipe(Arc::new(recipe.clone())), origin);
+    outer
+}
+
+/// The EFI system partition: boot loader and UKI.
+fn esp(parts: &BootParts, uki: &Recipe, identity: Identity<'_>, root: &Root, epoch: i64) -> Result<Recipe, Report> {
+    let literal = |bytes: &[u8], origin: &'static str| {
+        let mut recipe = Recipe::new();
+        recipe.literal(bytes, origin);
+        recipe
+    };
+    let loader = || literal(&parts.boot_loader, "boot loader");
+    let Identity { role, version } = identity;
+    let mut files = fat::Directory::new();
+    let mut put = |path: &str, content| files.file(path, content).map_err(|error| refuse("ESP", &error));
+    put("EFI/BOOT/BOOTX64.EFI", loader())?;
+    put("EFI/systemd/systemd-bootx64.efi", loader())?;
+    put(&format!("EFI/Linux/{role}_{version}+{TRIES}.efi"), uki.clone())?;
+    put("loader/loader.conf", literal(b"timeout 0\neditor no\n", "loader.conf"))?;
+    put("loader/entries.srel", literal(b"type1\n", "entries.srel"))?;
+    let needed = 4 * uki.length() + 2 * parts.boot_loader.len() as u64 + (8 << 20);
+    let size = needed.next_multiple_of(ESP_STEP);
+    let bytes = root.root_hash.as_bytes();
+    let volume_id = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    fat::volume(size, volume_id, "ESP", &files, epoch).map_err(|error| refuse("ESP", &error))
+}

@@ -1,0 +1,206 @@
+//! Pressing a role: every output asked for, and the manifest beside them.
+
+use std::path::Path;
+
+use crate::digest::Digest;
+use crate::format::{Recipe, qcow2};
+use crate::plan::{Format, Late};
+use crate::report::{Diagnostic, Kind, Progress, Report, Unit};
+use crate::store::{Store, StoreError};
+use crate::sys::files;
+use crate::tree::{Content, Kind as NodeKind, Tree};
+
+use super::boot::{self, BootParts};
+use super::disk::{self, Identity};
+use super::manifest::{Manifest, Output, PackageFacts, RootFacts, TreeFacts};
+use super::root::{self, Root};
+use super::{lint, netboot, tarball};
+
+/// Version of everything that is pressed: changes with any change to what the same root becomes (a format break).
+pub const VERSION: u32 = 1;
+
+/// Version of the manifest's format.
+const MANIFEST_FORMAT: u32 = 1;
+
+/// What is pressed.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// Name of the image file.
+    pub image: &'a str,
+    /// Its `version`.
+    pub version: &'a str,
+    /// The role.
+    pub role: &'a str,
+    /// Names of its layers, lowest first.
+    pub layers: &'a [String],
+    /// Distribution, suite and architecture.
+    pub distribution: &'a str,
+    /// Digest of the lock's text.
+    pub lock: Digest,
+    /// The finished root.
+    pub tree: &'a Tree,
+    /// The stored tree.
+    pub stored: Digest,
+    /// The tool layer's tree: stub and boot loader.
+    pub tools: &'a Tree,
+    /// The initrd; none when no output boots.
+    pub initrd: Option<Content>,
+    /// Words of the kernel command line beside the root hash.
+    pub kernel_arguments: &'a [String],
+    /// Outputs to make.
+    pub formats: &'a [Format],
+    /// Files that a seed renders.
+    pub late: Vec<Late>,
+    /// Paths that survive a reboot.
+    pub state: Vec<String>,
+    /// The packages.
+    pub packages: Vec<PackageFacts>,
+    /// Time of what is made, in seconds since the Epoch.
+    pub epoch: i64,
+}
+
+/// An output before it is written: its format, its path from the role's directory, its content.
+type Planned = (Format, String, Recipe);
+
+/// Lints the root, and writes every output and the manifest into `directory`.
+///
+/// # Errors
+/// When a lint finds something, a part is missing, or the directory cannot be written. Files that were whole before
+/// stay whole.
+pub fn press(
+    request: &Request<'_>,
+    directory: &Path,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<Manifest, Report> {
+    let for_maas = request.formats.contains(&Format::Tar);
+    lint::check(request.role, request.tree, store, for_maas)?;
+    let sealed = match request.initrd {
+        Some(initrd) => Some(seal(request, initrd, store, progress)?),
+        None => None,
+    };
+    let planned = plan_outputs(request, sealed.as_ref(), store, progress)?;
+    let total = planned.iter().map(|(_, _, recipe)| recipe.length()).sum();
+    let task = progress.begin(&format!("write {}", request.role), total, Unit::Bytes);
+    let mut outputs = Vec::new();
+    for (format, file, recipe) in &planned {
+        let path = directory.join(file);
+        if let Some(parent) = path.parent() {
+            files::make_directory(parent).map_err(Diagnostic::from)?;
+        }
+        let poured = store.pour(recipe, &path, &|bytes| task.advance(bytes)).map_err(storage)?;
+        outputs.push(Output { format: *format, file: file.clone(), size: poured.size, sha256: poured.digest });
+    }
+    drop(task);
+    let root = match &sealed {
+        Some(sealed) => Some(root_facts(sealed, store)?),
+        None => None,
+    };
+    let manifest = manifest(request, root, outputs);
+    let text = manifest.to_text().map_err(|error| Diagnostic::error(Kind::Internal, error.to_string()))?;
+    files::write_atomically(&directory.join("manifest.json"), text.as_bytes()).map_err(Diagnostic::from)?;
+    Ok(manifest)
+}
+
+fn storage(error: StoreError) -> Report {
+    Diagnostic::from(error).into()
+}
+
+/// A sealed root with what boots it.
+struct Sealed {
+    root: Root,
+    parts: BootParts,
+    command_line: String,
+}
+
+fn seal(request: &Request<'_>, initrd: Content, store: &Store, progress: &dyn Progress) -> Result<Sealed, Report> {
+    let parts = boot::collect(request.tree, request.tools, initrd, store)?;
+    let root = root::press(&root::sealed_tree(request.tree), request.layers, request.epoch, store, progress)?;
+    let words = std::iter::once(format!("roothash={}", root.root_hash)).chain(request.kernel_arguments.iter().cloned());
+    let command_line = words.collect::<Vec<_>>().join(" ");
+    Ok(Sealed { root, parts, command_line })
+}
+
+fn plan_outputs(
+    request: &Request<'_>,
+    sealed: Option<&Sealed>,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<Vec<Planned>, Report> {
+    let role = request.role;
+    let wants = |format| request.formats.contains(&format);
+    let mut planned = Vec::new();
+    if let Some(Sealed { root, parts, command_line }) = sealed {
+        if wants(Format::Disk) || wants(Format::Qcow2) {
+            let uki = disk::uki(parts, command_line)?;
+            let identity = Identity { role, version: request.version };
+            let raw = disk::disk(root, parts, &uki, identity, request.epoch)?;
+            if wants(Format::Qcow2) {
+                let image = qcow2::image(&raw).map_err(|error| Diagnostic::error(Kind::Internal, error.to_string()))?;
+                planned.push((Format::Qcow2, format!("{role}.qcow2"), image));
+            }
+            if wants(Format::Disk) {
+                planned.push((Format::Disk, format!("{role}.raw"), raw));
+            }
+        }
+        if wants(Format::Netboot) {
+            for (name, recipe) in netboot::files(root, parts, command_line)? {
+                planned.push((Format::Netboot, format!("{role}.netboot/{name}"), recipe));
+            }
+        }
+    }
+    if wants(Format::Tar) {
+        let tarball = tarball::press(request.tree, request.layers, store, progress)?;
+        planned.push((Format::Tar, format!("{role}.tar.gz"), tarball));
+    }
+    Ok(planned)
+}
+
+fn root_facts(sealed: &Sealed, store: &Store) -> Result<RootFacts, Report> {
+    let squashfs = store.digest_of(&sealed.root.squashfs).map_err(storage)?;
+    Ok(RootFacts {
+        hash: sealed.root.root_hash,
+        size: squashfs.size,
+        sha256: squashfs.digest,
+        hash_area_size: sealed.root.hash_area.length(),
+        kernel: sealed.parts.kernel.release.clone(),
+        command_line: sealed.command_line.clone(),
+        initrd: sealed.parts.initrd_digest,
+    })
+}
+
+fn manifest(request: &Request<'_>, root: Option<RootFacts>, outputs: Vec<Output>) -> Manifest {
+    Manifest {
+        format: MANIFEST_FORMAT,
+        rolecast: env!("CARGO_PKG_VERSION").to_owned(),
+        image: request.image.to_owned(),
+        version: request.version.to_owned(),
+        role: request.role.to_owned(),
+        distribution: request.distribution.to_owned(),
+        lock: request.lock,
+        tree: tree_facts(request.tree, request.stored),
+        root,
+        late: request.late.clone(),
+        state: request.state.clone(),
+        packages: request.packages.clone(),
+        outputs,
+    }
+}
+
+fn tree_facts(tree: &Tree, stored: Digest) -> TreeFacts {
+    let mut facts = TreeFacts { digest: tree.digest(), stored, files: 0, directories: 0, links: 0, bytes: 0 };
+    for (path, node) in tree.iter() {
+        match &node.kind {
+            NodeKind::Directory => facts.directories += 1,
+            NodeKind::Symlink(_) => facts.links += 1,
+            NodeKind::File(file) => {
+                facts.files += 1;
+                if file.group.as_ref().is_none_or(|first| first == path) {
+                    facts.bytes += file.content.size;
+                }
+            }
+            _ => {}
+        }
+    }
+    facts
+}

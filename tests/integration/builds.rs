@@ -1,0 +1,284 @@
+//! Whole builds of the small world: the same bytes whatever happens around and during a build. Offline; needs root.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use rolecast::digest::Digest;
+
+use crate::support::command::run;
+use crate::support::deb::Package;
+use crate::support::host::World;
+use crate::support::outputs::Outputs;
+use crate::support::server::Server;
+
+const IMAGE: &str = "images/test.toml";
+const ROLE: &str = "small";
+
+#[test]
+fn a_build_makes_every_format_and_a_manifest_that_tells_the_truth() {
+    let world = World::new();
+    let project = world.project();
+    let rolecast = world.rolecast(&project);
+    let outcome = rolecast.build(IMAGE, &[]);
+    eprintln!("small build: {:.1} s", outcome.took.as_secs_f64());
+    outcome.succeeds();
+    let outputs = Outputs::new(&rolecast.output, ROLE);
+    assert_manifest_is_true(&rolecast.output);
+    for path in [outputs.disk(), outputs.qcow2(), outputs.netboot_root(), outputs.tarball()] {
+        assert!(path.is_file(), "no {}", path.display());
+    }
+    let names = listed(&outputs.tarball());
+    for name in ["etc/motd", "usr/local/bin/hello", "usr/bin/dpkg", "var/lib/dpkg/status"] {
+        assert!(names.contains_key(name), "no {name} in the tarball");
+    }
+    assert!(names["usr/local/bin/hello"].starts_with("-rwxr-xr-x 0/0"), "{}", names["usr/local/bin/hello"]);
+}
+
+#[test]
+fn neither_place_nor_locale_nor_umask_nor_jobs_reach_a_byte() {
+    let world = World::new();
+    let project = world.project();
+    let rolecast = world
+        .rolecast(&project)
+        .under(["sh", "-c", "umask 077; exec \"$@\"", "sh"])
+        .environment("TZ", "Asia/Tokyo")
+        .environment("LC_ALL", "de_DE.UTF-8")
+        .environment("HOME", "/nonexistent");
+    rolecast.build(IMAGE, &["--jobs", "1"]).succeeds();
+    assert_eq!(manifest(&rolecast.output), undisturbed());
+}
+
+#[test]
+fn a_second_build_has_nothing_to_do() {
+    let world = World::new();
+    let project = world.project();
+    let rolecast = world.rolecast(&project);
+    rolecast.build(IMAGE, &[]).succeeds();
+    let disk = Outputs::new(&rolecast.output, ROLE).disk();
+    let written = fs::metadata(&disk).and_then(|metadata| metadata.modified()).expect("just built");
+    let outcome = rolecast.build(IMAGE, &[]);
+    eprintln!("nothing changed: {:.2} s", outcome.took.as_secs_f64());
+    outcome.succeeds();
+    let still = fs::metadata(&disk).and_then(|metadata| metadata.modified()).expect("still there");
+    assert_eq!(written, still, "the disk image was written again");
+
+    project.write("overlays/base/etc/issue.net", "one changed overlay file\n");
+    let outcome = rolecast.build(IMAGE, &["--format", "disk"]);
+    eprintln!("one overlay file changed, one disk: {:.2} s", outcome.took.as_secs_f64());
+    outcome.succeeds();
+    assert_manifest_is_true(&rolecast.output);
+    assert_ne!(manifest(&rolecast.output), undisturbed());
+}
+
+#[test]
+fn a_build_killed_at_any_moment_is_finished_by_the_next() {
+    let world = World::new();
+    let project = world.project();
+    let rolecast = world.rolecast(&project);
+    let output = rolecast.output.to_string_lossy().into_owned();
+    let mut delay = Duration::from_millis(50);
+    let mut kills = 0;
+    loop {
+        let mut started = rolecast.start(&["build", IMAGE, "--output", &output]);
+        std::thread::sleep(delay);
+        if started.has_ended() {
+            started.wait().succeeds();
+            break;
+        }
+        started.kill();
+        kills += 1;
+        delay = delay * 3 / 2;
+    }
+    eprintln!("killed {kills} times, the last after {:.1} s", (delay * 2 / 3).as_secs_f64());
+    assert!(kills > 3, "the build was too quick to be killed");
+    assert_manifest_is_true(&rolecast.output);
+    assert_eq!(manifest(&rolecast.output), undisturbed());
+    assert_no_leftovers(&rolecast.output);
+}
+
+#[test]
+fn two_builds_at_once_share_a_store() {
+    let world = World::new();
+    let project = world.project();
+    let first = world.rolecast(&project);
+    let mut second = first.clone();
+    second.output = first.output.with_file_name("other");
+    let started = [&first, &second]
+        .map(|rolecast| rolecast.start(&["build", IMAGE, "--output", &rolecast.output.to_string_lossy()]));
+    for outcome in started.map(crate::support::command::Started::wait) {
+        outcome.succeeds();
+    }
+    for rolecast in [&first, &second] {
+        assert_manifest_is_true(&rolecast.output);
+        assert_eq!(manifest(&rolecast.output), undisturbed());
+    }
+}
+
+#[test]
+fn a_full_disk_is_told_and_the_store_stays_usable() {
+    let world = World::new();
+    let project = world.project();
+    let rolecast = world.rolecast(&project);
+    // Enough for the packages, too little for their files.
+    let mounted = Tmpfs::new(&rolecast.store, "size=48m");
+    let error = rolecast.build(IMAGE, &[]).fails();
+    assert!(error.contains("no space left on device"), "{error}");
+    assert!(error.contains("[STORE]") && error.contains("free space"), "{error}");
+    assert!(!rolecast.output.join(ROLE).join("manifest.json").exists());
+    mounted.remount("size=2g");
+    rolecast.build(IMAGE, &[]).succeeds();
+    assert_eq!(manifest(&rolecast.output), undisturbed());
+}
+
+#[test]
+fn a_place_that_takes_no_files_is_told() {
+    let world = World::new();
+    let project = world.project();
+    let rolecast = world.rolecast(&project);
+    let _mounted = Tmpfs::new(&rolecast.output, "ro");
+    let error = rolecast.build(IMAGE, &[]).fails();
+    assert!(error.contains("read-only file system") && error.contains("[OUTPUT]"), "{error}");
+    assert!(error.contains("--output") || error.contains("can be written"), "{error}");
+}
+
+#[test]
+fn a_failing_maintainer_script_shows_what_it_said() {
+    let mut world = World::new();
+    let script = "#!/bin/sh\necho looking around\necho 'no flux capacitor' >&2\nexit 3\n";
+    world.debian.add(&Package::new("delorean", "1.21").script("postinst", script)).publish();
+    let project = world.project();
+    project.write("profiles/small.toml", "extends = \"base\"\npackages = [\"delorean\"]\n");
+    let rolecast = world.rolecast(&project);
+    let error = rolecast.build(IMAGE, &[]).fails();
+    for part in ["delorean", "no flux capacitor", "postinst"] {
+        assert!(error.contains(part), "no `{part}` in:\n{error}");
+    }
+    assert!(!rolecast.output.join(ROLE).join("manifest.json").exists(), "a broken image was delivered");
+}
+
+#[test]
+fn an_ordinary_user_builds_the_same_root() {
+    let world = World::new();
+    let project = world.project();
+    let place = project.root().parent().expect("in a temporary folder");
+    // The packages over HTTP and the programs beside the project: the user need not see this repository.
+    let servers = [("debian", &world.debian), ("debian-security", &world.security)]
+        .map(|(name, archive)| (name, Server::start(archive.root())));
+    for program in ["rolecast", "rolecast-join"] {
+        let built = Path::new(env!("CARGO_BIN_EXE_rolecast")).with_file_name(program);
+        fs::copy(built, place.join(program)).expect("the programs were built");
+    }
+    let user = User::new();
+    run("chown", ["--recursive".as_ref(), user.0.as_ref(), place.as_os_str()]).succeeds();
+    let mut rolecast =
+        world.rolecast(&project).under(["setpriv", "--init-groups", "--regid"].map(str::to_owned).into_iter().chain([
+            user.0.clone(),
+            "--reuid".to_owned(),
+            user.0.clone(),
+        ]));
+    rolecast.program = place.join("rolecast");
+    for (name, server) in &servers {
+        rolecast = rolecast.mirror(name, &server.url());
+    }
+    rolecast.build(IMAGE, &[]).succeeds();
+    assert_eq!(manifest(&rolecast.output), undisturbed());
+}
+
+/// A user with a range of subordinate ids (useradd(8) gives one); removed when dropped.
+struct User(String);
+
+impl User {
+    #[track_caller]
+    fn new() -> Self {
+        let name = format!("rolecast{}", std::process::id());
+        run("useradd", ["--no-create-home", "--shell", "/bin/sh", &name]).succeeds();
+        Self(name)
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        let _ = crate::support::command::command("userdel").arg(&self.0).output();
+    }
+}
+
+/// The manifest of one build that nothing disturbed, made by the first caller.
+fn undisturbed() -> &'static str {
+    static MANIFEST: OnceLock<String> = OnceLock::new();
+    MANIFEST.get_or_init(|| {
+        let world = World::new();
+        let project = world.project();
+        let rolecast = world.rolecast(&project);
+        rolecast.build(IMAGE, &[]).succeeds();
+        manifest(&rolecast.output)
+    })
+}
+
+#[track_caller]
+fn manifest(output: &Path) -> String {
+    fs::read_to_string(output.join(ROLE).join("manifest.json")).expect("a build leaves a manifest")
+}
+
+/// Every output has the size and digest that the manifest gives, and nothing else lies beside them.
+#[track_caller]
+fn assert_manifest_is_true(output: &Path) {
+    let manifest = Outputs::new(output, ROLE).manifest();
+    let listed = manifest["outputs"].as_array().expect("a list of outputs");
+    assert!(!listed.is_empty());
+    for entry in listed {
+        let path = output.join(ROLE).join(entry["file"].as_str().expect("a path"));
+        let bytes = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        assert_eq!(entry["size"], bytes.len() as u64, "{}", path.display());
+        assert_eq!(entry["sha256"], Digest::of(&bytes).to_string(), "{}", path.display());
+    }
+}
+
+/// No half-written file is left in the output folder.
+#[track_caller]
+fn assert_no_leftovers(output: &Path) {
+    let found = run("find", [output.as_os_str(), "-name".as_ref(), "*.part".as_ref()]).succeeds();
+    assert_eq!(found, "", "half-written files were left");
+}
+
+/// Names in a tarball, each with its mode, owner and size as tar prints them.
+#[track_caller]
+fn listed(tarball: &Path) -> BTreeMap<String, String> {
+    let arguments = ["--list", "--verbose", "--gzip", "--numeric-owner", "--file"].map(AsRef::as_ref);
+    let text = run("tar", arguments.into_iter().chain([tarball.as_os_str()])).succeeds();
+    let entry = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let name = words.get(5)?.trim_start_matches("./").trim_end_matches('/');
+        Some((name.to_owned(), words[..3].join(" ")))
+    };
+    text.lines().filter_map(entry).collect()
+}
+
+/// A memory file system; unmounted when dropped.
+struct Tmpfs<'a>(&'a Path);
+
+impl<'a> Tmpfs<'a> {
+    #[track_caller]
+    fn new(at: &'a Path, options: &str) -> Self {
+        fs::create_dir_all(at).expect("a folder in the temporary folder");
+        run(
+            "mount",
+            ["-t".as_ref(), "tmpfs".as_ref(), "-o".as_ref(), options.as_ref(), "tmpfs".as_ref(), at.as_os_str()],
+        )
+        .succeeds();
+        Self(at)
+    }
+
+    #[track_caller]
+    fn remount(&self, options: &str) {
+        run("mount", ["-o".as_ref(), format!("remount,{options}").as_ref(), self.0.as_os_str()]).succeeds();
+    }
+}
+
+impl Drop for Tmpfs<'_> {
+    fn drop(&mut self) {
+        let _ = crate::support::command::command("umount").arg(self.0).output();
+    }
+}

@@ -1,0 +1,14 @@
+//! The tests of the whole program, in one binary because linking it is what costs.
+//!
+//! `boot` and `formats` look at `images/ha-lab.toml` as built from Debian's archive and need root; everything else is
+//! offline and works on archives and roots that `support` makes. See `tests/README.md`.
+#![allow(clippy::print_stderr, reason = "a test tells its figures and its machines' restarts on standard error")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod boot;
+mod builds;
+mod formats;
+mod mirrors;
+mod mistakes;

@@ -1,0 +1,117 @@
+//! What a person gets wrong: each mistake in `images/ha-lab.toml` and its profiles gives one clear message, with the
+//! place where it was written, before anything is fetched.
+
+use crate::support::command::Rolecast;
+use crate::support::project::Project;
+
+const IMAGE: &str = "images/ha-lab.toml";
+
+/// A mistake: in which file, what is replaced by what, and what the message has to say.
+struct Mistake {
+    file: &'static str,
+    from: &'static str,
+    to: &'static str,
+    /// Words of the message. The first is also the text that the mistake stands at, unless it does not stand there.
+    says: &'static [&'static str],
+}
+
+const MISTAKES: &[Mistake] = &[
+    // An unknown key.
+    Mistake { file: IMAGE, from: "[cluster]\n", to: "[cluster]\nviip = \"10.77.0.9\"\n", says: &["viip", "vip"] },
+    // A wrong type.
+    Mistake { file: IMAGE, from: "vrid = 77", to: "vrid = \"seventy-seven\"", says: &["vrid"] },
+    // An option that no profile declares.
+    Mistake { file: IMAGE, from: "\"kernel\" = ", to: "\"kernell\" = ", says: &["kernell", "kernel"] },
+    // A value that the option does not have.
+    Mistake { file: IMAGE, from: "\"kernel\" = \"cloud\"", to: "\"kernel\" = \"clod\"", says: &["clod", "cloud"] },
+    // A virtual router id that does not exist.
+    Mistake { file: IMAGE, from: "vrid = 77", to: "vrid = 256", says: &["256", "255"] },
+    // The virtual address elsewhere.
+    Mistake {
+        file: IMAGE,
+        from: "vip = \"10.77.0.10\"",
+        to: "vip = \"10.78.0.10\"",
+        says: &["10.78.0.10", "10.77.0.0/24"],
+    },
+    // Two machines of one address.
+    Mistake { file: IMAGE, from: "\"10.77.0.22\"", to: "\"10.77.0.21\"", says: &["10.77.0.21", "rack-1"] },
+    // Too few voters.
+    Mistake {
+        file: IMAGE,
+        from: "voter = true\n\n[node.rack-2]\n",
+        to: "voter = false\n\n[node.rack-2]\nvoter = false\n",
+        says: &["voters", "three"],
+    },
+    // A role that is none.
+    Mistake { file: IMAGE, from: "role = \"region-standby\"", to: "role = \"regoin\"", says: &["regoin"] },
+    // An unknown variable of a template.
+    Mistake {
+        file: "overlays/base/etc/hosts.tera",
+        from: "127.0.0.1",
+        to: "{{ role.nmae }} 127.0.0.1",
+        says: &["nmae", "name"],
+    },
+    // Two programs on one port.
+    Mistake { file: "profiles/rack.toml", from: "port = 5248", to: "port = 22", says: &["22", "sshd"] },
+];
+
+#[test]
+fn every_mistake_is_told_once_with_its_place() {
+    let rolecast = |project: &Project| Rolecast::new(project);
+    for Mistake { file, from, to, says } in MISTAKES {
+        let project = Project::of_this_repository();
+        project.replace(file, from, to);
+        let rolecast = rolecast(&project);
+        let outcome = rolecast.run(&["check", IMAGE]);
+        assert_eq!(outcome.code, Some(1), "{file}: `{to}`\n{outcome}");
+        let error = outcome.fails();
+        for part in says.iter().chain([file]) {
+            assert!(error.contains(part), "{file}: `{to}`: no `{part}` in:\n{error}");
+        }
+        assert!(!rolecast.store.exists(), "`check` fetched or built something");
+    }
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    let project = Project::of_this_repository();
+    project.replace(IMAGE, "vrid = 77", "vrid = 256").replace(IMAGE, "\"kernel\" = \"cloud\"", "\"kernel\" = \"clod\"");
+    let error = Rolecast::new(&project).run(&["check", IMAGE]).fails();
+    assert!(error.contains("256") && error.contains("clod"), "{error}");
+}
+
+#[test]
+fn includes_in_a_circle_are_told() {
+    let project = Project::of_this_repository();
+    project
+        .write("profiles/one.toml", "include = [\"two\"]\n")
+        .write("profiles/two.toml", "include = [\"one\"]\n")
+        .replace("profiles/rack.toml", "include = [", "include = [\"one\", ");
+    let error = Rolecast::new(&project).run(&["check", IMAGE]).fails();
+    assert!(error.contains("profiles/one.toml") && error.contains("profiles/two.toml"), "{error}");
+}
+
+#[test]
+fn the_lab_and_noble_check_clean() {
+    let project = Project::of_this_repository();
+    for image in [IMAGE, "images/ha-noble.toml"] {
+        let outcome = Rolecast::new(&project).run(&["check", image]);
+        assert!(!outcome.stderr.contains("warning"), "{outcome}");
+        outcome.succeeds();
+    }
+}
+
+#[test]
+fn a_wrong_command_line_is_told_as_such() {
+    let project = Project::new();
+    let rolecast = Rolecast::new(&project);
+    for arguments in
+        [&["bake"][..], &["build"], &["build", "--frmt", "disk", IMAGE], &["build", IMAGE, "--format", "iso"]]
+    {
+        let outcome = rolecast.run(arguments);
+        assert_eq!(outcome.code, Some(2), "{outcome}");
+    }
+    let outcome = rolecast.run(&["check", "images/none.toml"]);
+    assert!(outcome.stderr.contains("images/none.toml"), "{outcome}");
+    outcome.fails();
+}

@@ -1,0 +1,17 @@
+//! What the tests stand on. Nothing here asserts anything about the product by itself.
+
+pub mod archive;
+pub mod command;
+pub mod container;
+pub mod deb;
+pub mod gpt;
+pub mod host;
+pub mod images;
+pub mod machine;
+pub mod namespace;
+pub mod outputs;
+pub mod project;
+pub mod report;
+pub mod server;
+pub mod signing;
+pub mod stand_ins;
