@@ -18,6 +18,7 @@ use crate::lock::LockedPackage;
 use crate::report::{Diagnostic, Kind, Report};
 use crate::spec::Archive;
 use crate::store::ObjectWriter;
+use crate::sys::FileError;
 
 /// How many are fetched at once.
 pub const THREADS: usize = 8;
@@ -162,6 +163,10 @@ fn fetch_one(package: &LockedPackage, mirror: &Mirror, access: &Access<'_>, stop
         match access.client.download(&url, package.size, &mut sink, access.progress) {
             Ok(()) => {}
             Err(TransferError::Sink { .. }) if stop.load(Ordering::Relaxed) => return Err(Failure::Stopped),
+            Err(TransferError::Sink { source, .. }) => {
+                let full = FileError { doing: "write", path: access.store.root().to_owned(), source };
+                return Err(Failure::Other(full.into()));
+            }
             Err(error) => return Err(failed(package, mirror, &error)),
         }
         // The object's name is its digest: a wrong one is an object that nobody asks for, and is collected.

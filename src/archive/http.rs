@@ -5,7 +5,7 @@
 //! server says of its length. Specification: RFC 9110 (ranges in section 14), RFC 8089 for `file`.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek as _, SeekFrom, Write};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -309,7 +309,10 @@ impl Transfer<'_> {
         }
         let path = PathBuf::from(std::ffi::OsString::from_vec(decode(path)));
         match File::open(&path).and_then(|file| Ok((file.metadata()?.is_file(), file))) {
-            Ok((true, mut file)) => self.copy(&mut file, sink),
+            Ok((true, mut file)) => match file.seek(SeekFrom::Start(self.received)) {
+                Ok(_) => self.copy(&mut file, sink),
+                Err(error) => Err(self.bad_url(&error.to_string())),
+            },
             Ok((false, _)) => Err(TransferError::NotFound { url: shown(self.url) }),
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 Err(TransferError::NotFound { url: shown(self.url) })

@@ -39,7 +39,10 @@ pub enum KeyringError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyProblem {
     /// No self-signature or binding that counts.
-    #[error("nothing binds it to its certificate but broken signatures or digests weaker than SHA-256")]
+    #[error(
+        "nothing binds it to its certificate but signatures that are broken, later than now, or over digests \
+         weaker than SHA-256"
+    )]
     Unbound,
     /// Past its end.
     #[error("it expired on {}", time::date(*.0))]

@@ -95,11 +95,11 @@ pub fn reach(archive: &Archive, keyring: &Keyring, access: &Access<'_>) -> Resul
             let found = mirrors.into_iter().find_map(|mirror| match fetch(archive, first, &mirror, keyring, access) {
                 Ok(suite) => Some((mirror, vec![suite])),
                 Err(refusal) => {
-                    tried.push(format!("tried `{}`: {refusal}", super::url::shown(&mirror.url)));
+                    tried.push((mirror, refusal));
                     None
                 }
             });
-            found.ok_or_else(|| no_mirror(archive, first, tried))?
+            found.ok_or_else(|| no_mirror(archive, first, &tried))?
         }
     };
     let mut report = Report::new();
@@ -122,7 +122,14 @@ pub fn reach(archive: &Archive, keyring: &Keyring, access: &Access<'_>) -> Resul
     Ok(Reached { mirror: Some(mirror), suites, warnings })
 }
 
-fn no_mirror(archive: &Archive, suite: &str, tried: Vec<String>) -> Report {
+/// Why none of the host's mirrors will do. One that serves the right Release at the wrong time is the one meant.
+fn no_mirror(archive: &Archive, suite: &str, tried: &[(Mirror, Refusal)]) -> Report {
+    let untimely = tried.iter().find(|(_, refusal)| {
+        matches!(refusal, Refusal::Expired(_) | Refusal::Future(_) | Refusal::Signature(SignatureError::Future(_)))
+    });
+    if let Some((mirror, refusal)) = untimely {
+        return refused(archive, suite, Some(mirror), refusal).into();
+    }
     let message = format!("no mirror of archive `{}` was found", archive.name);
     let mut diagnostic = Diagnostic::error(Kind::World, message).at(&archive.span, "");
     diagnostic = diagnostic.note(if tried.is_empty() {
@@ -130,8 +137,12 @@ fn no_mirror(archive: &Archive, suite: &str, tried: Vec<String>) -> Report {
     } else {
         format!("none was named, and none of this machine's apt sources serves a Release of `{suite}` that verifies")
     });
-    for line in tried {
-        diagnostic = diagnostic.note(line);
+    for (mirror, refusal) in tried {
+        let reasons = match refusal {
+            Refusal::Signature(SignatureError::NoneGood(reasons)) => format!(" ({})", reasons.join("; ")),
+            _ => String::new(),
+        };
+        diagnostic = diagnostic.note(format!("tried `{}`: {refusal}{reasons}", super::url::shown(&mirror.url)));
     }
     ways_to_name(&archive.name, diagnostic).into()
 }
@@ -211,6 +222,9 @@ fn refused(archive: &Archive, suite: &str, mirror: Option<&Mirror>, refusal: &Re
         diagnostic = diagnostic.note(format!("the mirror is `{url}`, named by {}", mirror.origin));
     }
     match refusal {
+        Refusal::Future(_) | Refusal::Signature(SignatureError::Future(_)) => {
+            diagnostic.hint("is this machine's clock right?")
+        }
         Refusal::Signature(error) => {
             if let SignatureError::NoneGood(reasons) = error {
                 for reason in reasons {
@@ -223,7 +237,6 @@ fn refused(archive: &Archive, suite: &str, mirror: Option<&Mirror>, refusal: &Re
             .note("an old Release hides later security updates")
             .hint("name a mirror that is up to date")
             .hint(format!("for a snapshot of the past: `allow-expired = true` in `[archive.{}]`", archive.name)),
-        Refusal::Future(_) => diagnostic.hint("is this machine's clock right?"),
         _ => diagnostic,
     }
 }

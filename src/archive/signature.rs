@@ -53,6 +53,9 @@ pub enum SignatureError {
     /// No signature, or far too many.
     #[error("it carries {0} signatures")]
     Count(usize),
+    /// A good one by a key of the keyring, but from the future.
+    #[error("it was signed on {}, which is in the future", time::date(*.0))]
+    Future(i64),
     /// None of them is good; one reason for each.
     #[error("no signature on it is good")]
     NoneGood(Vec<String>),
@@ -107,19 +110,25 @@ fn parse_signatures(bytes: &[u8]) -> Result<Vec<Signature>, SignatureError> {
 fn good_signers(signatures: &[Signature], hashed: &[u8], policy: Policy<'_>) -> Result<Vec<String>, SignatureError> {
     let mut signed_by = Vec::new();
     let mut reasons = Vec::new();
+    let mut future = None;
     for signature in signatures {
         match judge(signature, hashed, policy) {
-            Ok(fingerprint) => signed_by.push(fingerprint),
+            Ok((fingerprint, made)) if made <= policy.now + CLOCK_SKEW => signed_by.push(fingerprint),
+            Ok((_, made)) => future = Some(made),
             Err(reason) => reasons.push(format!("signature by {}: {reason}", issuer(signature))),
         }
     }
     signed_by.sort();
     signed_by.dedup();
-    if signed_by.is_empty() { Err(SignatureError::NoneGood(reasons)) } else { Ok(signed_by) }
+    match future {
+        _ if !signed_by.is_empty() => Ok(signed_by),
+        Some(made) => Err(SignatureError::Future(made)),
+        None => Err(SignatureError::NoneGood(reasons)),
+    }
 }
 
-/// The fingerprint of the certificate that vouches by this signature, or the reason why none does.
-fn judge(signature: &Signature, hashed: &[u8], policy: Policy<'_>) -> Result<String, String> {
+/// The fingerprint of the certificate that vouches by this signature and when it was made, or the reason why none does.
+fn judge(signature: &Signature, hashed: &[u8], policy: Policy<'_>) -> Result<(String, i64), String> {
     if !matches!(signature.version(), SignatureVersion::V4 | SignatureVersion::V6) {
         return Err(format!("its version {:?} is too old or not known here", signature.version()));
     }
@@ -131,9 +140,6 @@ fn judge(signature: &Signature, hashed: &[u8], policy: Policy<'_>) -> Result<Str
         return Err(format!("its digest {hash} is too weak"));
     }
     let made = made_at(signature).ok_or("it does not say when it was made")?;
-    if made > policy.now + CLOCK_SKEW {
-        return Err(format!("it was made on {}, which is in the future", time::date(made)));
-    }
     let expiry = signature.signature_expiration_time().map_or(0, |after| i64::from(after.as_secs()));
     if expiry != 0 && policy.now >= made + expiry {
         return Err(format!("it expired on {}", time::date(made + expiry)));
@@ -150,7 +156,7 @@ fn judge(signature: &Signature, hashed: &[u8], policy: Policy<'_>) -> Result<Str
         } else if let Err(problem) = candidate.may_vouch(made, policy.now) {
             reason = format!("its key may not vouch: {problem}");
         } else {
-            return Ok(candidate.certificate_fingerprint());
+            return Ok((candidate.certificate_fingerprint(), made));
         }
     }
     Err(reason)

@@ -317,8 +317,11 @@ fn the_hosts_apt_sources_are_tried_until_one_verifies() {
     let mut archives = world.archives.clone();
     archives.get_mut("ours").unwrap().keyring_bytes = Some(Signer::new(3).keyring());
     let error = told(&open(&archives, "amd64", &access).unwrap_err());
-    assert!(
-        error.contains("serves a Release of `stable` that verifies") && error.contains("tried `http://"),
-        "{error}"
-    );
+    for part in ["serves a Release of `stable` that verifies", "tried `http://", "its key is not in the keyring"] {
+        assert!(error.contains(part), "no `{part}` in:\n{error}");
+    }
+    // The right archive at the wrong time is not passed over as if it were another's.
+    let late = Access { now: NOW - 30 * DAY, ..access };
+    let error = told(&open(&world.archives, "amd64", &late).unwrap_err());
+    assert!(error.contains("clock right") && error.contains(&world.server.url()), "{error}");
 }

@@ -16,10 +16,11 @@ mod place;
 pub mod root;
 mod scripts;
 pub mod settle;
-#[cfg(test)]
-mod tests;
 pub mod units;
 pub mod unpack;
+
+#[cfg(test)]
+mod tests;
 
 pub use configure::{Job, Laid, Listener, Progress, Workshop, enter};
 pub use inside::helper_main;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::support::command::run;
 use crate::support::gpt;
-use crate::support::images::{QCOW2_ROLE, ROLES, outputs};
+use crate::support::images::{QCOW2_ROLE, ROLES, outputs, qcow2_outputs};
 
 #[test]
 fn sgdisk_finds_no_problem() {
@@ -52,8 +52,7 @@ fn veritysetup_verifies_the_root_against_the_manifest() {
 
 #[test]
 fn qemu_img_finds_the_same_disk_in_the_qcow2() {
-    let outputs = outputs(QCOW2_ROLE);
-    let (raw, qcow2) = (outputs.disk(), outputs.qcow2());
+    let (raw, qcow2) = (outputs(QCOW2_ROLE).disk(), qcow2_outputs().qcow2());
     run("qemu-img", ["check".as_ref(), qcow2.as_os_str()]).succeeds();
     run("qemu-img", ["compare".as_ref(), raw.as_os_str(), qcow2.as_os_str()]).succeeds();
 }

@@ -40,7 +40,7 @@ const MISTAKES: &[Mistake] = &[
         file: IMAGE,
         from: "voter = true\n\n[node.rack-2]\n",
         to: "voter = false\n\n[node.rack-2]\nvoter = false\n",
-        says: &["voters", "three"],
+        says: &["voters", "2 of the 3"],
     },
     // A role that is none.
     Mistake { file: IMAGE, from: "role = \"region-standby\"", to: "role = \"regoin\"", says: &["regoin"] },

@@ -6,7 +6,6 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use pgp::crypto::hash::HashAlgorithm;
 use rolecast::digest::Digest;
 
 use crate::support::deb::{Compression, Package};
@@ -36,8 +35,6 @@ pub struct Signing {
     pub date: i64,
     /// `Valid-Until:`, seconds since the Epoch.
     pub valid_until: Option<i64>,
-    /// Hash of the signature.
-    pub hash: HashAlgorithm,
     /// List digests as SHA-256; otherwise as MD5 only, as nobody should accept.
     pub strong_digests: bool,
 }
@@ -50,7 +47,7 @@ impl Archive {
             suite: suite.to_owned(),
             architecture: "amd64".to_owned(),
             key: Key::new(seed),
-            manner: Signing { date: DATE, valid_until: None, hash: HashAlgorithm::Sha256, strong_digests: true },
+            manner: Signing { date: DATE, valid_until: None, strong_digests: true },
             packages: BTreeMap::from([("main".to_owned(), Vec::new())]),
             indexes: vec![Compression::Xz, Compression::Gzip],
         }
@@ -147,7 +144,7 @@ impl Archive {
             let _ = writeln!(release, " {shown} {size} {name}");
         }
         let date = u32::try_from(self.manner.date).expect("a date of this century");
-        let signed = self.key.clear_sign(&release, date, self.manner.hash);
+        let signed = self.key.clear_sign(&release, date);
         fs::write(dists.join("Release"), release).expect("a file in the archive");
         fs::write(dists.join("InRelease"), signed).expect("a file in the archive");
         self

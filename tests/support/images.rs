@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::support::command::{Rolecast, run};
 use crate::support::outputs::Outputs;
+use crate::support::project::Project;
 
 /// The roles of `images/ha-lab.toml`.
 pub const ROLES: [&str; 3] = ["rack", "region-primary", "region-standby"];
@@ -18,23 +19,36 @@ pub const QCOW2_ROLE: &str = "rack";
 /// The outputs of `role`, built by the first caller; the others wait for it.
 #[track_caller]
 pub fn outputs(role: &str) -> Outputs {
+    Outputs::new(folder(), role)
+}
+
+/// The outputs of the build that asked for qcow2 alone.
+#[track_caller]
+pub fn qcow2_outputs() -> Outputs {
+    Outputs::new(&folder().join("qcow2"), QCOW2_ROLE)
+}
+
+fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    Outputs::new(FOLDER.get_or_init(build), role)
+    FOLDER.get_or_init(build)
 }
 
 fn build() -> PathBuf {
     if let Some(folder) = std::env::var_os("ROLECAST_TEST_IMAGES") {
         return folder.into();
     }
-    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // A copy, so that a lock whose packages are gone is not written anew in the work tree.
+    let project = Project::of_this_repository();
     let place = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let rolecast = Rolecast::at(project, &place.join("store"), &place.join("out"));
+    let mut rolecast = Rolecast::at(project.root(), &place.join("store"), &place.join("out"));
+    let folder = rolecast.output.clone();
     for more in [&[][..], &["--role", QCOW2_ROLE, "--format", "qcow2"]] {
         let outcome = rolecast.build("images/ha-lab.toml", more);
         eprintln!("{outcome}");
         outcome.succeeds();
+        rolecast.output = folder.join("qcow2");
     }
-    rolecast.output
+    folder
 }
 
 /// Only one test at a time may boot: the machines would share two cores and overrun their bounds.

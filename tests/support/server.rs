@@ -153,8 +153,7 @@ fn answer(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
         }
         _ => {}
     }
-    let path =
-        target.split('?').next().unwrap_or_default().trim_start_matches('/').replace("%2b", "+").replace("%3a", ":");
+    let path = decoded(target.split('?').next().unwrap_or_default().trim_start_matches('/'));
     let file = state.root.join(&path);
     let inside = !Path::new(&path).components().any(|part| part.as_os_str() == "..");
     let (Ok(mut file), true) = (File::open(&file), inside && file.is_file()) else {
@@ -191,4 +190,20 @@ fn answer(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
         _ => drop(std::io::copy(&mut file, &mut stream)?),
     }
     stream.flush()
+}
+
+/// `text` with percent-encoded octets (RFC 3986, section 2.1) as they are.
+fn decoded(text: &str) -> String {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        match part.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(octet) => {
+                bytes.push(octet);
+                bytes.extend(&part.as_bytes()[2..]);
+            }
+            None => bytes.extend(format!("%{part}").bytes()),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }

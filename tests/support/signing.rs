@@ -44,9 +44,9 @@ impl Key {
     }
 
     /// `text` clear-signed at `date` (seconds since the Epoch): an `InRelease`.
-    pub fn clear_sign(&self, text: &str, date: u32, hash: HashAlgorithm) -> String {
+    pub fn clear_sign(&self, text: &str, date: u32) -> String {
         let key = &self.secret.primary_key;
-        let mut config = SignatureConfig::v4(SignatureType::Text, key.algorithm(), hash);
+        let mut config = SignatureConfig::v4(SignatureType::Text, key.algorithm(), HashAlgorithm::Sha256);
         config.hashed_subpackets = [
             SubpacketData::SignatureCreationTime(Timestamp::from_secs(date)),
             SubpacketData::IssuerFingerprint(key.fingerprint()),

@@ -44,7 +44,11 @@ fn packages_are_fetched_once_and_from_files_too() {
     archives.get_mut("ours").unwrap().mirror = Some(format!("file://{}/a%20mirror", directory.path().display()));
     let world = World { archives, ..world };
     assert_eq!(names(&world.open().unwrap()), ["hello", "world"]);
-    assert_eq!(world.fetch(&packages), Ok(Fetched { packages: 2, bytes }));
+    assert_eq!(world.fetch(&packages[..1]).unwrap().packages, 1);
+    let path = directory.path().join("a mirror").join(&packages[1].path);
+    std::fs::write(path, &content.packages["world"][..50]).unwrap();
+    let error = told(&world.fetch(&packages).unwrap_err().report);
+    assert!(error.contains("ended after 50 bytes"), "{error}");
 }
 
 #[test]
