@@ -324,8 +324,8 @@ impl<'a> Workshop<'a> {
                 });
             if let Err(error) = laid {
                 let message = format!("`{}` cannot be laid before configuring: {error}", file.path);
-                report
-                    .push(Diagnostic::error(Problem::Input, message).note(format!("it comes from `{}`", file.source)));
+                let diagnostic = Diagnostic::error(Problem::Input, message).at(&file.span, "asked for here");
+                report.push(diagnostic.note(format!("it comes from `{}`", file.source)));
             }
         }
         if report.has_errors() { Err(report) } else { Ok(()) }

@@ -120,12 +120,13 @@ fn before() -> Before {
             comment: String::new(),
             span: span.clone(),
         }],
-        groups: vec![Group { name: "etcd".into(), gid: 960, span }],
+        groups: vec![Group { name: "etcd".into(), gid: 960, span: span.clone() }],
         files: vec![BeforeFile {
             path: "etc/app.conf".into(),
             mode: 0o600,
             content: b"mine\n".to_vec(),
             source: "overlays/app.conf".into(),
+            span,
         }],
     }
 }
