@@ -102,14 +102,6 @@ fn is_new(what: &str, text: &str, name: &str, number: u32) -> Result<bool, Strin
     Ok(true)
 }
 
-/// The number of a name in the text of passwd(5) or group(5).
-pub fn number_of(text: &str, name: &str) -> Option<u32> {
-    text.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        (fields.next()? == name).then(|| fields.nth(1)?.parse().ok()).flatten()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,7 +133,6 @@ mod tests {
         add(&mut files, &accounts(), 86_400 * 20_000).unwrap();
         assert_eq!(files.shadow.as_deref(), Some("maas:!:20000::::::\n"));
         assert_eq!(files.gshadow.as_deref(), Some("etcd:!::\nmaas:!::\n"));
-        assert_eq!(number_of(&files.passwd, "maas"), Some(950));
     }
 
     #[test]

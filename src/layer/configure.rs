@@ -15,9 +15,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{Digest, Key};
-use crate::plan::LayerStep;
+use crate::plan::{Before, LayerStep};
 use crate::report::{Diagnostic, Kind as Problem, Report};
-use crate::spec::Before;
 use crate::store::{Scratch, Store};
 use crate::sys::files::Context as _;
 use crate::sys::sandbox::{Mode, Sandbox};
@@ -325,8 +324,8 @@ impl<'a> Workshop<'a> {
                 });
             if let Err(error) = laid {
                 let message = format!("`{}` cannot be laid before configuring: {error}", file.path);
-                report
-                    .push(Diagnostic::error(Problem::Input, message).note(format!("it comes from `{}`", file.source)));
+                let diagnostic = Diagnostic::error(Problem::Input, message).at(&file.span, "asked for here");
+                report.push(diagnostic.note(format!("it comes from `{}`", file.source)));
             }
         }
         if report.has_errors() { Err(report) } else { Ok(()) }
@@ -397,7 +396,7 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 fn accounts(before: &Before) -> Accounts {
-    let user = |user: &crate::spec::User| Account {
+    let user = |user: &crate::plan::User| Account {
         name: user.name.clone(),
         uid: user.uid,
         group: user.group.clone(),

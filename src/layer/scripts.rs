@@ -82,6 +82,8 @@ impl Scripts<'_> {
             ("SOURCE_DATE_EPOCH".to_owned(), self.epoch.to_string()),
             // The hooks of a kernel package make no initrd: that is a step of its own.
             ("INITRD".to_owned(), "No".to_owned()),
+            // What is compiled is asked for and tells its source by hash; a cache of an import tells it by time.
+            ("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned()),
         ]);
         Program { command: command.iter().map(|&word| word.to_owned()).collect(), environment, limit: LIMIT }
     }

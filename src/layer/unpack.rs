@@ -16,7 +16,7 @@ use crate::deb::compression::BoundExceeded;
 use crate::deb::file::{DebError, DebFile, data_bound};
 use crate::deb::package::Package;
 use crate::digest::{Digest, Hasher, Key};
-use crate::lock::LockedPackage;
+use crate::plan::LockedPackage;
 use crate::report::{Diagnostic, Kind, Report};
 use crate::store::{ObjectWriter, Store, StoreError};
 use crate::tree::{Content, File, Kind as NodeKind, Meta, Node, Origin, Place, Tree, TreePath};

@@ -3,8 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Key;
-use crate::lock::LockedPackage;
-pub use crate::spec::{Before, Body, Format, OverlayFile, Permission, State, Units, Written};
+pub use crate::lock::LockedPackage;
+pub use crate::spec::{
+    Before, BeforeFile, Body, Debconf, Format, Group, OverlayFile, Permission, State, Units, User, Written,
+};
 
 /// The time of everything that a build makes itself, in seconds since the Epoch: 2026-01-01T00:00:00Z. Programs are
 /// told it as `SOURCE_DATE_EPOCH`, and no file of a root is newer. Changing it is a format break: it is constant so

@@ -1,11 +1,9 @@
 //! Layers configured in the sandbox: a small root made of this machine's own dpkg and shell.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
-use crate::layer::configure::enter;
+use crate::plan::{BeforeFile, Debconf, Group, User};
 use crate::report::{Report, Source, Span, Style, render};
-use crate::spec::{BeforeFile, Debconf, Group, User};
 use crate::tree::{Kind, Node, Origin, TreePath};
 
 use super::*;
@@ -103,8 +101,8 @@ test ! -e /usr/sbin/policy-rc.d && exit 9; /usr/sbin/policy-rc.d && exit 8; exit
 }
 
 fn before() -> Before {
-    let source = Arc::new(Source { path: "profiles/app.toml".into(), text: "[before]\n".into() });
-    let span = Span::new(&source, 0..8);
+    let source = Source { path: "profiles/base.toml".into(), text: "x".into() };
+    let span = Span::new(&source.into(), 0..1);
     Before {
         debconf: vec![Debconf {
             package: "app".into(),
@@ -122,13 +120,13 @@ fn before() -> Before {
             comment: String::new(),
             span: span.clone(),
         }],
-        groups: vec![Group { name: "etcd".into(), gid: 960, span }],
+        groups: vec![Group { name: "etcd".into(), gid: 960, span: span.clone() }],
         files: vec![BeforeFile {
             path: "etc/app.conf".into(),
             mode: 0o600,
             content: b"mine\n".to_vec(),
             source: "overlays/app.conf".into(),
-            span: Span::new(&source, 0..8),
+            span,
         }],
     }
 }

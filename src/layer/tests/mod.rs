@@ -14,9 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::deb::file::DebFile;
 use crate::digest::Key;
-use crate::lock::LockedPackage;
-use crate::plan::LayerStep;
-use crate::spec::Before;
+use crate::plan::{Before, LayerStep, LockedPackage};
 use crate::store::Store;
 use crate::sys::sandbox::{self, Helper, Sandbox};
 
