@@ -166,7 +166,8 @@ fn esp(parts: &BootParts, uki: &Recipe, identity: Identity<'_>, root: &Root, epo
     put("loader/loader.conf", literal(b"timeout 0\neditor no\n", "loader.conf"))?;
     put("loader/entries.srel", literal(b"type1\n", "entries.srel"))?;
     let needed = 4 * uki.length() + 2 * parts.boot_loader.len() as u64 + (8 << 20);
-    let size = needed.next_multiple_of(ESP_STEP);
+    let least = fat::minimum_size(&files).map_err(|error| refuse("ESP", &error))?;
+    let size = needed.max(least).next_multiple_of(ESP_STEP);
     let bytes = root.root_hash.as_bytes();
     let volume_id = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
     fat::volume(size, volume_id, "ESP", &files, epoch).map_err(|error| refuse("ESP", &error))

@@ -42,8 +42,6 @@ pub struct Manifest {
 pub struct TreeFacts {
     /// Digest of the tree's canonical text.
     pub digest: Digest,
-    /// The stored tree with origins, in the store that built it.
-    pub stored: Digest,
     /// Regular files.
     pub files: u64,
     /// Directories.

@@ -17,4 +17,4 @@ pub mod press;
 pub mod root;
 pub mod tarball;
 
-pub use press::{Request, VERSION, press};
+pub use press::{Request, VERSION, origins, press};

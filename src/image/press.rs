@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::digest::Digest;
+use crate::digest::{Digest, Key};
 use crate::format::{Recipe, qcow2};
 use crate::plan::{Format, Late};
 use crate::report::{Diagnostic, Kind, Progress, Report, Unit};
@@ -39,7 +39,7 @@ pub struct Request<'a> {
     pub lock: Digest,
     /// The finished root.
     pub tree: &'a Tree,
-    /// The stored tree.
+    /// The stored tree, with places and origins.
     pub stored: Digest,
     /// The tool layer's tree: stub and boot loader.
     pub tools: &'a Tree,
@@ -99,7 +99,26 @@ pub fn press(
     let manifest = manifest(request, root, outputs);
     let text = manifest.to_text().map_err(|error| Diagnostic::error(Kind::Internal, error.to_string()))?;
     files::write_atomically(&directory.join("manifest.json"), text.as_bytes()).map_err(Diagnostic::from)?;
+    let key = origins_key(&manifest.tree.digest);
+    store.record(&key, vec![request.stored], &request.stored).map_err(storage)?;
     Ok(manifest)
+}
+
+/// Names the stored tree, with origins, that an image's tree was. Where a store holds the contents is its own
+/// business, so the manifest names the tree by what it shows.
+fn origins_key(tree: &Digest) -> Key {
+    Key::new("image.origins", VERSION).input("tree", tree)
+}
+
+/// The tree of an image with the origins of its nodes, when the store built it.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn origins(tree: &Digest, store: &Store) -> Result<Option<Tree>, StoreError> {
+    match store.result::<Digest>(&origins_key(tree))? {
+        Some(stored) => store.tree(&stored).map(Some),
+        None => Ok(None),
+    }
 }
 
 fn storage(error: StoreError) -> Report {
@@ -178,7 +197,7 @@ fn manifest(request: &Request<'_>, root: Option<RootFacts>, outputs: Vec<Output>
         role: request.role.to_owned(),
         distribution: request.distribution.to_owned(),
         lock: request.lock,
-        tree: tree_facts(request.tree, request.stored),
+        tree: tree_facts(request.tree),
         root,
         late: request.late.clone(),
         state: request.state.clone(),
@@ -187,8 +206,8 @@ fn manifest(request: &Request<'_>, root: Option<RootFacts>, outputs: Vec<Output>
     }
 }
 
-fn tree_facts(tree: &Tree, stored: Digest) -> TreeFacts {
-    let mut facts = TreeFacts { digest: tree.digest(), stored, files: 0, directories: 0, links: 0, bytes: 0 };
+fn tree_facts(tree: &Tree) -> TreeFacts {
+    let mut facts = TreeFacts { digest: tree.digest(), files: 0, directories: 0, links: 0, bytes: 0 };
     for (path, node) in tree.iter() {
         match &node.kind {
             NodeKind::Directory => facts.directories += 1,

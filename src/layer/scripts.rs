@@ -64,7 +64,8 @@ pub(super) fn configure(room: &Room, request: &Configure, line: &mut dyn FnMut(&
     let audit = bench.run(&["dpkg", "--audit"])?;
     if !audit.trim().is_empty() {
         let message = format!("`dpkg --audit` is not content with the layer `{}`", request.layer);
-        return Err(InsideError::Script { message, notes: tail(&audit) });
+        let notes = audit.lines().take(20).map(str::to_owned).collect();
+        return Err(InsideError::Script { message, notes });
     }
     bench.run(&["rm", &format!("/{POLICY}")])?;
     Ok(())

@@ -97,7 +97,7 @@ pub enum Text {
     Suite,
     /// A component of a suite.
     Component,
-    /// An http or https address.
+    /// An http, https or file address.
     Url,
     /// A path from the project's root to a keyring.
     Keyring,
@@ -143,7 +143,7 @@ impl Text {
             Self::OptionName => "an option's name: lower-case words with digits and `_`, joined by `.`",
             Self::Suite => "a suite as in `dists/`: letters, digits, `.`, `-` and `/`",
             Self::Component => "a component: lower-case letters, digits, `-` and `/`",
-            Self::Url => "an `http://` or `https://` address",
+            Self::Url => "an `http://`, `https://` or `file://` address",
             Self::Keyring => "a path under `images/keyrings/`",
             Self::Fingerprint => "an OpenPGP fingerprint: 40 or 64 hexadecimal digits",
             Self::Address => "an IPv4 address such as `10.77.0.10`",
@@ -175,7 +175,7 @@ impl Text {
             Self::OptionName => "^[a-z][a-z0-9_]*(\\.[a-z][a-z0-9_]*)*$",
             Self::Suite => "^[A-Za-z0-9][A-Za-z0-9./-]*$",
             Self::Component => "^[a-z0-9][a-z0-9/-]*$",
-            Self::Url => "^https?://[^\\s]+$",
+            Self::Url => "^(https?|file)://[^\\s]+$",
             Self::Keyring => "^images/keyrings/.+$",
             Self::Fingerprint => "^([0-9A-Fa-f]{40}|[0-9A-Fa-f]{64})$",
             Self::Address => "^[0-9]{1,3}(\\.[0-9]{1,3}){3}$",
@@ -234,7 +234,7 @@ impl Text {
                     && text.split('/').all(|part| !part.is_empty())
             }
             Self::Url => {
-                let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+                let rest = ["http://", "https://", "file://"].iter().find_map(|scheme| text.strip_prefix(scheme));
                 rest.is_some_and(|rest| !rest.is_empty()) && !text.chars().any(|c| c.is_whitespace() || c.is_control())
             }
             Self::Keyring => text.strip_prefix("images/keyrings/").is_some_and(is_relative_path),
@@ -334,7 +334,7 @@ mod tests {
             (Text::OptionName, &["kernel", "maas.packaging", "a_b.c1"], &["", ".", "a.", "a-b", "A", "1"]),
             (Text::Suite, &["trixie", "trixie-security", "stable/updates"], &["", "../x", "a//b", "-a", "a b"]),
             (Text::Component, &["main", "updates/main"], &["", "Main", "a/"]),
-            (Text::Url, &["https://a/b", "http://x"], &["ftp://a", "https://", "http://a b"]),
+            (Text::Url, &["https://a/b", "http://x", "file:///srv/debian"], &["ftp://a", "https://", "http://a b"]),
             (Text::Keyring, &["images/keyrings/a.pgp"], &["images/a.pgp", "images/keyrings/../a", "/x"]),
             (Text::Fingerprint, &["0123456789abcdefABCD0123456789abcdefABCD"], &["", "0123", "g"]),
             (Text::Address, &["10.0.0.1"], &["10.0.0", "10.0.0.256", "10.0.0.01", "::1"]),

@@ -7,6 +7,7 @@ use crate::cli::Done;
 use crate::cli::args::InspectArguments;
 use crate::cli::output::size;
 use crate::cli::settings::Settings;
+use crate::image;
 use crate::image::manifest::Manifest;
 use crate::image::opened::{Opened, PathFacts};
 use crate::report::{Diagnostic, Kind, Report};
@@ -98,7 +99,7 @@ fn inspect_path(
     let place = TreePath::parse(path).map_err(|error| Diagnostic::error(Kind::Usage, error.to_string()))?;
     let stored = manifest.and_then(|manifest| {
         let store = settings.store.join("format").exists().then(|| Store::open(&settings.store).ok()).flatten()?;
-        store.tree(&manifest.tree.stored).ok()
+        image::origins(&manifest.tree.digest, &store).ok().flatten()
     });
     let place = stored.as_ref().and_then(|tree| tree.resolve_parents(&place).ok()).unwrap_or(place);
     let Some(facts) = opened.path(&place)? else {
