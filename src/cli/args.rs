@@ -64,6 +64,11 @@ pub enum Verb {
     Build(BuildArguments),
     /// Say what an image is, or where a path in it comes from
     Inspect(InspectArguments),
+    /// Open a shell in what a failed maintainer script left, as the message of the build names it
+    Enter {
+        /// The directory that the message names
+        directory: PathBuf,
+    },
     /// Look after the store
     #[command(subcommand)]
     Store(StoreVerb),

@@ -2,6 +2,7 @@
 
 pub mod build;
 pub mod check;
+pub mod enter;
 pub mod generate;
 pub mod inspect;
 pub mod lock;
