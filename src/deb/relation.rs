@@ -146,7 +146,7 @@ impl<'a> RelationRef<'a> {
     }
 
     /// The same with text of its own.
-    pub fn to_relation(&self) -> Relation {
+    pub fn to_relation(self) -> Relation {
         Relation {
             name: self.name.to_owned(),
             qualifier: self.qualifier.map(str::to_owned),

@@ -170,7 +170,7 @@ fn leaves(store: &Store, squashfs: &Recipe) -> Result<Vec<u8>, Report> {
     for piece in squashfs.pieces() {
         match &piece.bytes {
             Bytes::Object { object, offset: 0, length }
-                if length % squashfs::ALIGNMENT == 0 && loose.length() % squashfs::ALIGNMENT == 0 =>
+                if length.is_multiple_of(squashfs::ALIGNMENT) && loose.length().is_multiple_of(squashfs::ALIGNMENT) =>
             {
                 leaves.extend(leaves_of(store, &std::mem::take(&mut loose))?);
                 leaves.extend(object_leaves(store, object, *length)?);
