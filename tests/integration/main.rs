@@ -9,6 +9,7 @@ mod support;
 
 mod boot;
 mod builds;
+mod checkers;
 mod formats;
 mod mirrors;
 mod mistakes;
