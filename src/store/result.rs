@@ -53,7 +53,18 @@ impl Store {
         if !stored.objects.iter().all(|digest| self.has(digest)) {
             return Ok(None);
         }
+        self.touch(&path);
         Ok(serde_json::from_value(stored.value).ok())
+    }
+
+    /// Notes that a result was used, so that a collection keeps it: once a day is enough, and failing is no harm.
+    fn touch(&self, path: &std::path::Path) {
+        let now = std::time::SystemTime::now();
+        let Ok(file) = File::options().write(true).open(path) else { return };
+        let used = file.metadata().and_then(|metadata| metadata.modified());
+        if used.is_ok_and(|used| now.duration_since(used).is_ok_and(|age| age.as_secs() > 24 * 3600)) {
+            let _ = file.set_modified(now);
+        }
     }
 
     /// Whether [`Store::result`] would find something.
@@ -149,6 +160,11 @@ mod tests {
         assert_eq!(store.result::<String>(&key(4)).unwrap(), None);
         let changed = vec![("level".to_owned(), Some("3".to_owned()), Some("4".to_owned()))];
         assert_eq!(store.explain(&key(4)), Miss::Changed(changed));
+        let old = std::time::SystemTime::now() - std::time::Duration::from_secs(48 * 3600);
+        let path = store.result_path(&key(3));
+        File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
+        assert!(store.knows(&key(3)).unwrap());
+        assert!(fs::metadata(&path).unwrap().modified().unwrap() > old, "use was not noted");
         store.remove_object(&object).unwrap();
         assert_eq!(store.result::<String>(&key(3)).unwrap(), None);
         assert_eq!(store.explain(&key(3)), Miss::Incomplete);
