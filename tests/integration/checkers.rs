@@ -28,7 +28,39 @@ const REGION: &[&str] = &[
     "haproxy -c -f /etc/haproxy/haproxy.cfg",
     "mkdir -p /run/rolecast && /usr/libexec/rolecast/keepalived-interface && keepalived -t -f /etc/keepalived/keepalived.conf",
     "named-checkconf -z /etc/bind/named.conf",
+    // etcd is not there, which Patroni says of each voter; nothing else may be wrong.
+    "! timeout 60 unshare --net patroni --validate-config /etc/patroni/rolecast 2>&1 | grep -v 'is not reachable$'",
+    POSTGRESQL,
 ];
+
+/// PostgreSQL starts with the parameters and the access rules that Patroni would give it, and finds no fault in them.
+const POSTGRESQL: &str = r#"
+set -e
+cat > /tmp/settings.py <<'PYTHON'
+import yaml
+cluster = yaml.safe_load(open("/etc/patroni/rolecast/10-cluster.yml"))
+parameters = {**cluster["postgresql"]["parameters"], **cluster["bootstrap"]["dcs"]["postgresql"]["parameters"]}
+with open("/tmp/database/postgresql.conf", "a") as conf:
+    conf.writelines(f"{name} = '{value}'\n" for name, value in parameters.items())
+with open("/tmp/database/pg_hba.conf", "w") as rules:
+    rules.write("\n".join(cluster["postgresql"]["pg_hba"]) + "\n")
+PYTHON
+cat > /tmp/database.sh <<'SHELL'
+set -e
+initdb -D /tmp/database --encoding=UTF8 --locale-provider=builtin --builtin-locale=C.UTF-8 --locale=C.UTF-8 \
+    --data-checksums --auth-host=scram-sha-256 --auth-local=peer > /tmp/log
+python3 /tmp/settings.py
+pg_ctl -w -D /tmp/database -o "-c listen_addresses=127.0.0.1" -l /tmp/log start || { cat /tmp/log; exit 1; }
+psql -h /run/postgresql -XAtq postgres -c "select * from pg_hba_file_rules where error is not null" \
+    -c "select * from pg_file_settings where error is not null" > /tmp/faults
+pg_ctl -w -m fast -D /tmp/database stop
+cat /tmp/faults
+test ! -s /tmp/faults
+SHELL
+mkdir -p /run/postgresql && chown postgres /run/postgresql
+exec timeout 120 setpriv --reuid=postgres --regid=postgres --init-groups env LC_ALL=C.UTF-8 PATH=/usr/lib/postgresql/17/bin:$PATH \
+    sh /tmp/database.sh
+"#;
 
 /// Checkers of a rack; dhcpd's own configuration is MAAS's to write, so it is a sample one.
 const RACK: &[&str] =
@@ -92,7 +124,7 @@ fn seed(spec: &Spec, node: &NodeFacts, root: &Path) -> usize {
 fn inside(root: &Path, address: &str, check: &str) {
     let script = format!(
         "mount --bind /proc {root}/proc && mount --bind /dev {root}/dev && mount -t tmpfs none {root}/run && \
-         ip link add card type veth peer name wire && ip link set card up && \
+         ip link set lo up && ip link add card type veth peer name wire && ip link set card up && \
          ip address add {address}/24 dev card && exec chroot {root} /bin/sh -c \"$0\"",
         root = root.display(),
     );
