@@ -72,7 +72,7 @@ fn a_changed_byte_of_the_root_is_refused() {
 
 #[test]
 fn a_machine_without_its_root_restarts() {
-    let _alone = one_at_a_time();
+    // Not alone: it waits, idle, for most of its time, so another machine can boot meanwhile.
     let folder = tempfile::tempdir().expect("a temporary folder");
     let disk = onto_disk(&outputs("rack").disk(), folder.path(), DISK);
     // Another identifier: the root is there, and is not the one that the command line names.
