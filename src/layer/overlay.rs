@@ -98,23 +98,11 @@ fn refuse(file: &PlannedFile, why: &str) -> Report {
 pub fn place(tree: &mut Tree, path: &str, origin: &Arc<Origin>, epoch: i64) -> Result<TreePath, String> {
     let path = TreePath::parse(path).map_err(|error| error.to_string())?;
     let path = tree.resolve_parents(&path).map_err(|error| error.to_string())?;
-    let mut missing = Vec::new();
-    let mut parent = path.parent();
-    while let Some(directory) = parent {
-        match tree.get(&directory) {
-            Some(node) if node.kind.is_directory() => break,
-            Some(_) => return Err(format!("`/{directory}` is no directory")),
-            None => {
-                parent = directory.parent();
-                missing.push(directory);
-            }
-        }
+    let there = std::iter::successors(path.parent(), TreePath::parent).find(|parent| tree.get(parent).is_some());
+    if let Some(parent) = there.filter(|parent| tree.get(parent).is_some_and(|node| !node.kind.is_directory())) {
+        return Err(format!("`/{parent}` is no directory"));
     }
-    for directory in missing.into_iter().rev() {
-        let meta = Meta { mtime: epoch, ..Meta::root_owned(0o755) };
-        let node = Node::new(meta, NodeKind::Directory, origin.clone());
-        tree.insert(directory, node).map_err(|error| error.to_string())?;
-    }
+    super::place::make_parents(tree, &path, epoch, origin);
     Ok(path)
 }
 

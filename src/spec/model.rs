@@ -47,13 +47,6 @@ pub struct Distribution {
     pub span: Span,
 }
 
-impl Distribution {
-    /// Distribution, suite and architecture in one line: `debian trixie amd64`.
-    pub fn text(&self) -> String {
-        format!("{} {} {}", self.id, self.suite, self.architecture)
-    }
-}
-
 /// `[archive.NAME]`, or the default archives of the distribution.
 #[derive(Clone, Debug)]
 pub struct Archive {
