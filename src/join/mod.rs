@@ -4,5 +4,6 @@
 //! told it who it is; joining is not part of it yet. Never changes the machine.
 
 mod status;
+pub mod world;
 
 pub use status::{Facts, Status};

@@ -1,0 +1,4 @@
+//! The built images booted together as machines of one private network, broken on purpose, and measured.
+//!
+//! Owns machines (containers and QEMU), the network that they share, faults, the client that watches, scenarios and
+//! their report. Never talks to anything outside the network that it made.
