@@ -2,3 +2,7 @@
 //!
 //! Owns machines (containers and QEMU), the network that they share, faults, the client that watches, scenarios and
 //! their report. Never talks to anything outside the network that it made.
+
+pub mod machine;
+
+pub use machine::{BackEnd, Exec, Identity, Machine, Outcome};
