@@ -3,6 +3,10 @@
 //! Owns machines (containers and QEMU), the network that they share, faults, the client that watches, scenarios and
 //! their report. Never talks to anything outside the network that it made.
 
+mod ledger;
 pub mod machine;
+pub mod network;
+mod tools;
 
 pub use machine::{BackEnd, Exec, Identity, Machine, Outcome};
+pub use network::Network;
