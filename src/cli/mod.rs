@@ -40,6 +40,7 @@ pub fn main() -> ExitCode {
         Verb::Build(arguments) => verb::build::run(&arguments, &settings),
         Verb::Inspect(arguments) => verb::inspect::run(&arguments, &settings),
         Verb::Enter { directory } => verb::enter::run(&directory),
+        Verb::Lab(verb) => verb::lab::run(&verb, &settings),
         Verb::Store(StoreVerb::Stats) => verb::store::stats(&settings),
         Verb::Store(StoreVerb::Gc { older_than }) => verb::store::collect(older_than, &settings),
         Verb::Generate(verb) => verb::generate::run(&verb),

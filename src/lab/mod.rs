@@ -11,8 +11,10 @@ pub mod machine;
 mod network;
 mod role;
 mod tools;
+mod watch;
 
 pub use cluster::{Lab, LabPlan};
 pub use machine::{BackEnd, Exec, Identity, Machine, Outcome};
 pub use network::Network;
 pub use tools::wait_for;
+pub use watch::Step;

@@ -5,6 +5,7 @@ pub mod check;
 pub mod enter;
 pub mod generate;
 pub mod inspect;
+pub mod lab;
 pub mod lock;
 pub mod plan;
 mod project;
