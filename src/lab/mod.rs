@@ -3,6 +3,10 @@
 //! Owns machines (containers and QEMU), the network that they share, faults, the client that watches, scenarios and
 //! their report. Never talks to anything outside the network that it made.
 
+pub mod client;
+pub mod junit;
 pub mod machine;
+pub mod report;
+pub mod timeline;
 
 pub use machine::{BackEnd, Exec, Identity, Machine, Outcome};
