@@ -94,16 +94,13 @@ impl Exec {
 pub struct Outcome {
     /// Exit code; none when a signal or the time limit ended it.
     pub code: Option<i32>,
-    /// Standard output, lossily as UTF-8; at most [`OUTPUT_LIMIT`] bytes of it.
+    /// Standard output, lossily as UTF-8; at most 4 MiB of it.
     pub output: String,
     /// Standard error, likewise.
     pub errors: String,
     /// Wall time.
     pub took: Duration,
 }
-
-/// Bytes that are kept of each stream of a program.
-pub const OUTPUT_LIMIT: usize = 16 << 20;
 
 impl Outcome {
     /// Whether it ended with exit code 0.

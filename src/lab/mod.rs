@@ -8,5 +8,10 @@ pub mod junit;
 pub mod machine;
 pub mod report;
 pub mod timeline;
+mod ledger;
+pub mod machine;
+pub mod network;
+mod tools;
 
 pub use machine::{BackEnd, Exec, Identity, Machine, Outcome};
+pub use network::Network;
