@@ -5,12 +5,11 @@
 
 pub mod client;
 pub mod junit;
-pub mod machine;
-pub mod report;
-pub mod timeline;
 mod ledger;
 pub mod machine;
 pub mod network;
+pub mod report;
+pub mod timeline;
 mod tools;
 
 pub use machine::{BackEnd, Exec, Identity, Machine, Outcome};
