@@ -6,7 +6,9 @@
 //! machine's processes, so they need no entry.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
@@ -14,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::report::{Diagnostic, Kind};
-use crate::sys::files;
+use crate::sys::files::{self, Context as _};
 
 use super::machine::{BackEnd, Identity};
 
@@ -142,7 +144,17 @@ impl Ledger {
             return Err(Diagnostic::error(Kind::World, format!("there is a lab in `{}`", directory.display()))
                 .hint("end it with `rolecast lab down`, or name another place with `--directory`"));
         }
-        files::make_directory(directory)?;
+        // `down` removes what a lab keeps there: it must not be anybody else's.
+        if fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_some()) {
+            return Err(Diagnostic::error(Kind::World, format!("`{}` is not empty", directory.display()))
+                .hint("remove what an earlier lab kept there, or name another place with `--directory`"));
+        }
+        if let Some(parent) = directory.parent() {
+            files::make_directory(parent)?;
+        }
+        // Secrets and the images' own files lie under it.
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        made.on("make the directory", directory)?;
         let ledger = Self { directory: directory.to_owned(), written: Mutex::new(written) };
         ledger.save(&ledger.read())?;
         Ok(ledger)

@@ -173,13 +173,20 @@ pub trait Machine: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// When the machine is off or cannot be reached.
-    fn read(&self, path: &str) -> Result<Option<Vec<u8>>, Diagnostic>;
+    fn read(&self, path: &str) -> Result<Option<Vec<u8>>, Diagnostic> {
+        let limit = FILE_LIMIT.to_string();
+        let outcome = self.exec(&Exec::new("head", &["-c", &limit, "--", path]))?;
+        Ok(outcome.succeeded().then(|| outcome.output.into_bytes()))
+    }
 
     /// Writes a file on it, root's, with these permission bits; missing directories are made.
     ///
     /// # Errors
     /// When the machine is off or cannot be reached, or the file cannot be written.
-    fn write(&self, path: &str, mode: u32, bytes: &[u8]) -> Result<(), Diagnostic>;
+    fn write(&self, path: &str, mode: u32, bytes: &[u8]) -> Result<(), Diagnostic> {
+        let exec = Exec::new("install", &["-D", "-m", &format!("{mode:o}"), "/dev/stdin", path]).input(bytes);
+        self.exec(&exec)?.expect(&format!("write `{path}` on `{}`", self.identity().name)).map(drop)
+    }
 
     /// Sets what the next boot finds as its seed source: a NoCloud directory (copied), or nothing.
     ///
@@ -265,6 +272,9 @@ pub const STATUS: &str = "/run/rolecast/status.json";
 
 /// Names the step at which the join ends itself.
 pub const KILL_HOOK: &str = "/run/rolecast/kill-at";
+
+/// Bytes of a file that are read.
+pub(super) const FILE_LIMIT: u64 = 1 << 20;
 
 /// What fills the state up.
 const FILLER: &str = "/var/lib/rolecast/lab-filler";

@@ -10,7 +10,16 @@ pub mod machine;
 pub mod network;
 pub mod report;
 pub mod timeline;
+mod cluster;
+mod container;
+mod group;
+mod ledger;
+pub mod machine;
+mod network;
+mod role;
 mod tools;
 
+pub use cluster::{Lab, LabPlan};
 pub use machine::{BackEnd, Exec, Identity, Machine, Outcome};
 pub use network::Network;
+pub use tools::wait_for;

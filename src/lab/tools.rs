@@ -18,7 +18,7 @@ pub const FIRMWARE_VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 /// Longest run of a tool that only changes the kernel's tables or a small file; they take milliseconds.
 const LIMIT: Duration = Duration::from_secs(60);
 /// Where programs are looked for.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Program and Debian package, for every lab.
 const ALWAYS: &[(&str, &str)] = &[("ip", "iproute2"), ("bridge", "iproute2"), ("nsenter", "util-linux")];
