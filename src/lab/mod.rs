@@ -4,19 +4,16 @@
 //! their report. Never talks to anything outside the network that it made.
 
 pub mod client;
-pub mod junit;
-mod ledger;
-pub mod machine;
-pub mod network;
-pub mod report;
-pub mod timeline;
 mod cluster;
 mod container;
 mod group;
+pub mod junit;
 mod ledger;
 pub mod machine;
 mod network;
+pub mod report;
 mod role;
+pub mod timeline;
 mod tools;
 
 pub use cluster::{Lab, LabPlan};

@@ -136,12 +136,12 @@ impl<'a> Picture<'a> {
         let _ = writeln!(
             body,
             "<text class=\"node\" x=\"{:.0}\" y=\"{:.1}\">{}</text><line class=\"base\" x1=\"{LEFT}\" x2=\"{:.0}\" \
-             y1=\"{:.1}\" y2=\"{2:.1}\"/>",
+             y1=\"{base:.1}\" y2=\"{base:.1}\"/>",
             LEFT - 8.0,
             y + BAR - 2.0,
             escape(name),
             LEFT + self.width,
-            y + BAR,
+            base = y + BAR,
         );
     }
 
