@@ -3,6 +3,7 @@
 //! The only room with `unsafe`. Used by both binaries. Decides nothing about images.
 
 pub mod files;
+pub mod private;
 pub mod sandbox;
 
 pub use files::FileError;
