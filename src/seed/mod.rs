@@ -9,14 +9,17 @@
 //! [`Ticket`]: crate::ticket::Ticket
 
 pub mod certificate;
+pub mod file;
 mod nocloud;
 pub mod operator;
 mod plant;
+mod program;
 mod random;
 mod vault;
 
+pub use file::SecretsFile;
 pub use nocloud::NoCloud;
-pub use plant::{LateFile, Planted, Terms, find, late_files, plant};
+pub use plant::{LateFile, Planted, Terms, find, fits, late_files, plant};
 pub use vault::{FORMAT, Kept, Step, Vault};
 
 #[cfg(test)]

@@ -72,7 +72,6 @@ impl Planted {
              users:\n\
              {others}\
              \x20 - name: root\n\
-             \x20   lock_passwd: true\n\
              \x20   ssh_authorized_keys:\n\
              \x20     - {operator:?}\n\
              write_files:\n\

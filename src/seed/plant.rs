@@ -70,10 +70,7 @@ pub fn late_files<'spec>(spec: &'spec Spec, role: &Role) -> Vec<LateFile<'spec>>
 /// # Errors
 /// When the cluster has no such node, the vault lacks something, or a template does not render.
 pub fn plant(spec: &Spec, cluster: &Cluster, name: &str, vault: &Vault, terms: Terms) -> Result<Planted, Report> {
-    if vault.image != spec.name {
-        let message = format!("these are the secrets of the image file `{}`, not of `{}`", vault.image, spec.name);
-        return Err(Diagnostic::error(Kind::Input, message).hint("name the right file with `--secrets`").into());
-    }
+    fits(spec, vault)?;
     let node = find(cluster, name)?;
     let role = spec.roles.iter().find(|role| role.name == node.role);
     let role = role.ok_or_else(|| {
@@ -119,6 +116,18 @@ pub fn plant(spec: &Spec, cluster: &Cluster, name: &str, vault: &Vault, terms: T
     };
     let (mac, gateway) = (node.mac.clone(), cluster.gateway);
     Ok(Planted { ticket, mac, gateway, operator: vault.operator.public.clone() })
+}
+
+/// Whether a vault is for the images of `spec`.
+///
+/// # Errors
+/// When it is for others.
+pub fn fits(spec: &Spec, vault: &Vault) -> Result<(), Diagnostic> {
+    if vault.image == spec.name {
+        return Ok(());
+    }
+    let message = format!("these are the secrets of the image file `{}`, not of `{}`", vault.image, spec.name);
+    Err(Diagnostic::error(Kind::Input, message).hint("name the right file with `--secrets`"))
 }
 
 /// The node `name` of a cluster.

@@ -44,6 +44,9 @@ pub struct Vault {
     pub generation: u64,
     /// When they were last changed, seconds since the Epoch.
     pub issued: u64,
+    /// Who can decrypt the file: recipients of age. None when it is not encrypted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recipients: Vec<String>,
     /// How far a change of the authority is.
     pub step: Step,
     /// Passwords and MAAS's secret, by the names that templates use.
@@ -92,6 +95,7 @@ impl Vault {
             image: spec.name.clone(),
             generation: 0,
             issued: now,
+            recipients: Vec::new(),
             step: Step::Settled,
             secret: BTreeMap::new(),
             authority: Authority::create(&cluster.name, now)?,
