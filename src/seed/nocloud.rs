@@ -89,19 +89,26 @@ impl Planted {
 
     /// The machine's own address, so that it needs no DHCP server.
     ///
-    /// The entry is named `*` because cloud-init's networkd renderer (25.1) writes `[Match] Name=` with the name of
-    /// the card that it finds by its MAC address, or else the entry's own name; in a container it finds none, as it
-    /// looks at the host's cards. As a pattern it then matches any name, and the MAC address decides.
+    /// cloud-init's networkd renderer (25.1) writes `[Match] Name=` with the name of the card that it finds by the MAC
+    /// address, which may be about to change, and in a container is looked for among the host's cards; only where it
+    /// finds none does it take the entry's own name. So the address is written with hyphens, which networkd reads
+    /// (systemd.network(5), `MACAddress=`) and cloud-init does not find, and the entry is named by a pattern.
+    /// The route is to `0.0.0.0/0` because that renderer fails on `default`.
     fn network_config(&self) -> String {
-        let mut text = "version: 2\nethernets:\n  \"*\":\n".to_owned();
-        if let Some(mac) = &self.mac {
-            let _ = write!(text, "    match:\n      macaddress: \"{mac}\"\n");
+        let mut text = "version: 2\nethernets:\n".to_owned();
+        match &self.mac {
+            Some(mac) => {
+                let mac = mac.replace(':', "-");
+                let _ = write!(text, "  \"*\":\n    match:\n      macaddress: \"{mac}\"\n");
+            }
+            // As 05-rolecast.network does: a machine without a known card has one.
+            None => text.push_str("  \"e*\":\n"),
         }
         if let Some(node) = self.ticket.own() {
             let _ = write!(text, "    addresses:\n      - {}/{}\n", node.address, self.ticket.cluster.prefix);
         }
         if let Some(gateway) = self.gateway {
-            let _ = write!(text, "    routes:\n      - to: default\n        via: {gateway}\n");
+            let _ = write!(text, "    routes:\n      - to: 0.0.0.0/0\n        via: {gateway}\n");
         }
         text
     }
