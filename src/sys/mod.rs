@@ -5,6 +5,7 @@
 pub mod files;
 pub mod namespace;
 pub mod program;
+pub mod private;
 pub mod sandbox;
 
 pub use files::FileError;
