@@ -138,7 +138,7 @@ def _register(rack: Rack, line: rpc.Line, endpoint: Endpoint) -> None:
             "system_id": system_id,
             "hostname": rack.hostname,
             "interfaces": network.interfaces(),
-            "url": configuration.maas_urls()[0],
+            "url": next(iter(configuration.maas_urls()), ""),
             "version": rack.release.version,
         }
     )

@@ -109,9 +109,9 @@ def _addresses() -> list[str]:
 
 
 def live(region: Region) -> None:
-    """Gives signs of life for ever."""
+    """Gives signs of life until the region stops."""
     away = ""
-    while True:
+    while region.ready:
         region.racks_changed.clear()
         try:
             region.database.run(
