@@ -68,7 +68,12 @@ class Process:
         self._file = log.open("ab")
         self._began = log.stat().st_size
         self.process = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=self._file, stderr=self._file, env=environment, start_new_session=True
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=self._file,
+            stderr=self._file,
+            env=environment,
+            start_new_session=True,
         )
 
     def said(self) -> str:
@@ -265,7 +270,14 @@ class World:
             os.kill(process, signal.SIGSTOP if pause else signal.SIGCONT)
 
     def _as_postgres(self, program: str, *words: str) -> list[str]:
-        return ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", str(self.binaries / program), *words]
+        return [
+            "setpriv",
+            "--reuid=postgres",
+            "--regid=postgres",
+            "--init-groups",
+            str(self.binaries / program),
+            *words,
+        ]
 
     def as_postgres(self, program: str, *words: str) -> str:
         """Runs a program of PostgreSQL as its user."""
