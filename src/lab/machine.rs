@@ -6,10 +6,11 @@
 
 use std::fmt;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::report::{Diagnostic, Kind};
+use crate::report::{Diagnostic, Kind, Report};
+use crate::seed::NoCloud;
 
 /// What machines are made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -194,11 +195,11 @@ pub trait Machine: Send + Sync + fmt::Debug {
         self.exec(&exec)?.expect(&format!("write `{path}` on `{}`", self.identity().name)).map(drop)
     }
 
-    /// Sets what the next boot finds as its seed source: a NoCloud directory (copied), or nothing.
+    /// Sets what the next boot finds as its seed source, or takes it away.
     ///
     /// # Errors
-    /// When it cannot be copied.
-    fn set_seed(&self, directory: Option<&Path>) -> Result<(), Diagnostic>;
+    /// When it cannot be written.
+    fn set_seed(&self, seed: Option<&NoCloud>) -> Result<(), Report>;
 
     /// Sets how far its clock is off at the next boot, in seconds. Only QEMU: a container has the host's clock.
     ///
@@ -211,6 +212,12 @@ pub trait Machine: Send + Sync + fmt::Debug {
 
     /// User and system seconds that it used since it was powered on.
     fn processor_seconds(&self) -> f64;
+
+    /// Its PID 1 as this host numbers it, where it shares the host's kernel and is on: what is looked at many times a
+    /// second is looked at through it.
+    fn process(&self) -> Option<i32> {
+        None
+    }
 
     /// How often its back end had to start it again because its boot hung before a kernel spoke.
     fn restarts(&self) -> u32 {

@@ -4,6 +4,7 @@
 
 pub mod files;
 pub mod namespace;
+pub mod private;
 pub mod program;
 pub mod sandbox;
 

@@ -2,6 +2,7 @@
 
 pub mod build;
 pub mod check;
+mod cluster;
 pub mod enter;
 pub mod generate;
 pub mod inspect;
@@ -9,6 +10,8 @@ pub mod lab;
 pub mod lock;
 pub mod plan;
 mod project;
+pub mod secrets;
+pub mod seed;
 mod shown;
 pub mod store;
 mod world;
