@@ -2,7 +2,10 @@
 //!
 //! The only room with `unsafe`. Used by both binaries. Decides nothing about images.
 
+pub mod arp;
 pub mod files;
+pub mod program;
 pub mod sandbox;
 
 pub use files::FileError;
+pub use program::{Program, ProgramError, Said};
