@@ -34,7 +34,7 @@ pub fn look(http: &Http, ticket: &Ticket, settings: &Settings, own: &Node) -> Re
     let state = Api::at(http, own.address, None).member().ok().map(|member| member.state);
     Ok(Database {
         data: data(&settings.data, &settings.version),
-        streaming: cluster.streaming(),
+        members: cluster.members.into_iter().map(|(name, member)| (name, member.state)).collect(),
         initialised: cluster.initialised,
         leader: cluster.leader,
         running: !units::running(&[patroni::UNIT.to_owned()])?.is_empty(),
@@ -54,17 +54,26 @@ pub fn cluster(http: &Http, ticket: &Ticket) -> Result<Cluster, Trouble> {
     Ok(Cluster::of(&keys, &prefix))
 }
 
+/// Whether a directory is missing or holds nothing.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn is_empty(directory: &Path) -> std::io::Result<bool> {
+    match fs::read_dir(directory) {
+        // A file system of its own has this one at its top.
+        Ok(mut entries) => Ok(entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == "lost+found"))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
 /// What a data directory holds. The control file begins with the system identifier, in the machine's byte order
 /// (PostgreSQL's `pg_control.h`, since 8.0), and a base backup writes it last.
 pub fn data(directory: &Path, version: &str) -> Data {
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Data::Empty,
+    match is_empty(directory) {
+        Ok(true) => return Data::Empty,
+        Ok(false) => {}
         Err(error) => return Data::Broken(format!("`{}` cannot be read: {error}", directory.display())),
-    };
-    // A file system of its own has this one at its top.
-    if entries.filter_map(Result::ok).all(|entry| entry.file_name() == "lost+found") {
-        return Data::Empty;
     }
     let major = fs::read_to_string(directory.join("PG_VERSION")).unwrap_or_default();
     let control = fs::read(directory.join("global/pg_control")).unwrap_or_default();
@@ -101,6 +110,29 @@ fn leads_somewhere(shown: &str, proxy: &str) -> bool {
         let fields: Vec<&str> = line.split(',').collect();
         fields.get(name) == Some(&proxy) && fields.get(status).is_some_and(|status| status.starts_with("UP"))
     })
+}
+
+/// Moves aside what this machine's own cut-off bootstrap left, and takes its empty claim back. Deletes nothing.
+///
+/// # Errors
+/// When Patroni runs, the directory holds a whole cluster, or the claim is no longer empty.
+pub fn set_aside(http: &Http, ticket: &Ticket, settings: &Settings) -> Result<(), Trouble> {
+    if !units::running(&[patroni::UNIT.to_owned()])?.is_empty() {
+        return Err(Trouble("Patroni runs: what it is making is not moved".to_owned()));
+    }
+    match data(&settings.data, &settings.version) {
+        Data::Cluster(identifier) => {
+            return Err(Trouble(format!("the data directory holds a whole database ({identifier}): it is not moved")));
+        }
+        Data::Empty => {}
+        Data::Broken(_) => {
+            let aside = settings.data.with_file_name(format!("cut-off-{}", super::local::now()));
+            fs::rename(&settings.data, &aside)
+                .map_err(|error| Trouble(format!("cannot move the data directory to `{}`: {error}", aside.display())))?;
+        }
+    }
+    let key = format!("{}initialize", patroni::prefix(&ticket.cluster.name));
+    etcd::any_quorum(http, ticket, |endpoint| endpoint.delete_empty(&key))
 }
 
 /// Makes MAAS's role and database where they are missing, gives all roles the ticket's passwords, and records the

@@ -99,6 +99,25 @@ impl<'a> Endpoint<'a> {
         self.call("cluster/member/remove", &json!({ "ID": decimal(id)? }), Duration::from_secs(10)).map(drop)
     }
 
+    /// Deletes a key where it is empty; one that is not there is fine, one that holds something stays.
+    ///
+    /// # Errors
+    /// When there is no quorum, or the key holds something.
+    pub fn delete_empty(&self, key: &str) -> Result<(), Trouble> {
+        let encoded = STANDARD.encode(key);
+        let question = json!({
+            "compare": [{ "key": encoded, "target": "VALUE", "result": "EQUAL", "value": "" }],
+            "success": [{ "requestDeleteRange": { "key": encoded } }],
+            "failure": [{ "requestRange": { "key": encoded } }],
+        });
+        let answer: Value = parse(&self.call("kv/txn", &question, Duration::from_secs(5))?)?;
+        let kept = &answer["responses"][0]["response_range"]["kvs"];
+        match answer["succeeded"].as_bool() == Some(true) || !kept.is_array() {
+            true => Ok(()),
+            false => Err(Trouble(format!("`{key}` is claimed by a database that exists"))),
+        }
+    }
+
     /// Gives a learner its vote.
     ///
     /// # Errors

@@ -15,21 +15,21 @@ mod laying;
 mod local;
 mod maas;
 mod patroni;
+mod peers;
 mod rack;
 mod region;
 mod schema;
 mod settings;
 mod sql;
 mod units;
-mod voters;
 
 use std::path::Path;
 
 use self::http::Http;
 use self::local::Neighbours;
 pub use self::settings::Settings;
-use self::voters::Voice;
-use super::world::{Action, EtcdRecord, Facts, Local, Member, Question, Record, Trouble, World};
+use self::peers::{Profile, Voice};
+use super::world::{Action, Facts, Local, Member, Question, Record, Trouble, World};
 use crate::report::{Diagnostic, Kind};
 use crate::sys::files;
 use crate::ticket::{Node, Secret, Ticket};
@@ -47,7 +47,7 @@ pub struct Machine {
     /// None until certificate and key are laid.
     mutual: Option<Http>,
     voice: Option<Voice>,
-    record: EtcdRecord,
+    record: Record,
     neighbours: Neighbours,
 }
 
@@ -105,12 +105,19 @@ impl Machine {
         Ok(http)
     }
 
-    /// A voter speaks as soon as it can prove who it is.
+    /// This machine speaks as soon as it can prove who it is.
     fn speak(&mut self) {
-        if self.voice.is_none() && self.own.voter {
-            // The address may not be there yet; the next look tries again.
-            self.voice = Voice::raise(self.own.address, self.record).ok();
+        if self.voice.is_some() {
+            return;
         }
+        let profile = Profile {
+            address: self.own.address,
+            generation: self.ticket.generation,
+            version: self.version.clone(),
+            database: self.settings.database.as_ref().map(|settings| settings.data.clone()),
+        };
+        // Certificate or address may not be there yet; the next look tries again.
+        self.voice = Voice::raise(profile, self.record.clone()).ok();
     }
 
     fn secret(&self, name: &str) -> Result<&Secret, Trouble> {
@@ -167,7 +174,7 @@ impl Machine {
                 facts.local = Some(self.local()?);
             }
             Question::Etcd => facts.etcd = Some(etcd::look(self.mutual().ok().as_ref(), &self.own)?),
-            Question::Voters => facts.voters = Some(voters::look(&self.mutual()?, &self.ticket)),
+            Question::Peers => facts.peers = Some(peers::look(&self.mutual()?, &self.plain, &self.ticket)),
             Question::Database => {
                 let http = self.mutual()?;
                 facts.database = Some(database::look(&http, &self.ticket, self.database()?, &self.own)?);
@@ -191,6 +198,7 @@ impl Machine {
                 laying::lay(&self.ticket.files)?;
                 // Certificates may be new.
                 self.mutual = None;
+                self.voice = None;
                 self.speak();
                 Ok(())
             }
@@ -228,6 +236,14 @@ impl Machine {
             }
             Action::Start { units } => units::start(units),
             Action::StartPatroni => units::start(&[patroni::UNIT.to_owned()]),
+            Action::SetAsideBootstrap => {
+                let http = self.mutual()?;
+                database::set_aside(&http, &self.ticket, self.database()?)
+            }
+            Action::CloneAgain => {
+                let (http, password) = (self.mutual()?, self.secret("patroni_rest_password")?);
+                patroni::Api::at(&http, self.own.address, Some(password)).reinitialise()
+            }
             Action::Resume => database::pause(&self.mutual()?, &self.ticket, false),
             Action::Pause => database::pause(&self.mutual()?, &self.ticket, true),
             Action::PrepareDatabase => database::prepare(self.database()?, &self.ticket),
@@ -263,9 +279,9 @@ impl World for Machine {
         // A value of plain fields always serializes.
         let text = serde_json::to_string_pretty(record).unwrap_or_default() + "\n";
         laying::put(Path::new(RECORD), text.as_bytes(), (0, 0), "0600")?;
-        self.record = record.etcd;
+        self.record.clone_from(record);
         if let Some(voice) = &self.voice {
-            voice.say(record.etcd);
+            voice.say(record);
         }
         Ok(())
     }

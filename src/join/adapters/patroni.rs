@@ -139,6 +139,15 @@ impl<'a> Api<'a> {
         self.tell("PATCH", "config", change, Duration::from_secs(10))?.good("Patroni").map(drop)
     }
 
+    /// Has the member throw away what it has and clone again; Patroni refuses that on a leader.
+    ///
+    /// # Errors
+    /// When Patroni refuses.
+    pub fn reinitialise(&self) -> Result<(), Trouble> {
+        let wish = json!({ "force": false });
+        self.tell("POST", "reinitialize", &wish, Duration::from_secs(15))?.good("Patroni").map(drop)
+    }
+
     /// Hands the leader lock over to `candidate`, in good order; minutes may pass.
     ///
     /// # Errors

@@ -53,11 +53,11 @@ pub fn look(settings: &Database, source: &SchemaSource, wanted: Wanted<'_>) -> R
     let brought = brought(source)?;
     let said = sql::run(settings, &settings.database, &question(source, wanted)?, Duration::from_secs(10))?;
     let mut installed = BTreeSet::new();
-    let mut failed = None;
+    let mut migration = String::new();
     for (name, value) in said.lines().filter_map(|line| line.split_once('\t')) {
         match name {
             "generation" => schema.secrets_generation = value.parse().ok(),
-            "migration" => failed = value.strip_prefix("failed").map(str::to_owned),
+            "migration" => value.clone_into(&mut migration),
             "locked" if value == "t" => return Err(Trouble("MAAS's schema is being migrated".to_owned())),
             "step" => drop(installed.insert(value.to_owned())),
             "secret" => schema.secret_right = wanted.secret.is_none_or(|secret| secret == value),
@@ -65,38 +65,36 @@ pub fn look(settings: &Database, source: &SchemaSource, wanted: Wanted<'_>) -> R
             _ => {}
         }
     }
-    schema.version = match failed {
-        Some(_) => SchemaVersion::Half,
-        None => compare(&installed, &brought),
+    schema.version = match migration.split(':').next() {
+        Some("failed") => SchemaVersion::Half,
+        Some("begun") => SchemaVersion::CutOff,
+        _ => compare(installed.last(), &brought),
     };
     Ok(schema)
 }
 
-/// How what is installed stands to what the image brings.
-fn compare(installed: &BTreeSet<String>, brought: &BTreeSet<String>) -> SchemaVersion {
-    let unknown = installed.difference(brought).last();
-    match (installed.last(), unknown) {
-        (None, _) => SchemaVersion::Absent,
-        (_, Some(unknown)) => SchemaVersion::Newer(unknown.clone()),
-        // What comes later is there only when what it builds on is.
-        (Some(last), None) if brought.last() == Some(last) => SchemaVersion::Same,
-        (Some(last), None) => SchemaVersion::Older(last.clone()),
+/// How the newest step that is installed stands to the newest that the image brings: they are numbered.
+fn compare(installed: Option<&String>, brought: &str) -> SchemaVersion {
+    match installed {
+        None => SchemaVersion::Absent,
+        Some(step) if step == brought => SchemaVersion::Same,
+        Some(step) if step.as_str() > brought => SchemaVersion::Newer(step.clone()),
+        Some(step) => SchemaVersion::Older(step.clone()),
     }
 }
 
-/// The steps that the image brings.
-fn brought(source: &SchemaSource) -> Result<BTreeSet<String>, Trouble> {
+/// The newest step that the image brings.
+fn brought(source: &SchemaSource) -> Result<String, Trouble> {
+    if let Some(expected) = &source.expected {
+        return Ok(expected.clone());
+    }
     let directory = source.directories.iter().find_map(|pattern| first_match(pattern));
     let directory =
         directory.ok_or_else(|| Trouble(format!("the image holds none of `{}`", source.directories.join("`, `"))))?;
     let entries =
         fs::read_dir(&directory).map_err(|error| Trouble(format!("cannot read `{}`: {error}", directory.display())))?;
-    let steps: BTreeSet<String> =
-        entries.filter_map(|entry| step(entry.ok()?.file_name().to_str()?, source.ends.as_deref())).collect();
-    match steps.is_empty() {
-        true => Err(Trouble(format!("`{}` holds no step of a schema", directory.display()))),
-        false => Ok(steps),
-    }
+    let steps = entries.filter_map(|entry| step(entry.ok()?.file_name().to_str()?, source.ends.as_deref()));
+    steps.max().ok_or_else(|| Trouble(format!("`{}` holds no step of a schema", directory.display())))
 }
 
 /// The name of the step in a file: `0012` of `0012_title.py`. Files that begin with no digit are no steps.
@@ -225,23 +223,18 @@ pub fn place_secret(settings: &Database, secret: &str) -> Result<(), Trouble> {
 mod tests {
     use super::*;
 
-    fn set(names: &[&str]) -> BTreeSet<String> {
-        names.iter().map(|name| (*name).to_owned()).collect()
-    }
-
     #[test]
     fn versions_are_compared() {
         use SchemaVersion::{Absent, Newer, Older, Same};
         for (installed, brought, expected) in [
-            (&[][..], &["0001"][..], Absent),
-            (&["0002"], &["0001", "0002"], Same),
-            (&["0001"], &["0001", "0002"], Older("0001".into())),
-            (&["0003"], &["0001", "0002"], Newer("0003".into())),
-            // Django's table holds every step.
-            (&["0001_a", "0002_b"], &["0001_a", "0002_b"], Same),
-            (&["0001_a", "0002_other"], &["0001_a", "0002_b"], Newer("0002_other".into())),
+            (None, "0002", Absent),
+            (Some("0002"), "0002", Same),
+            (Some("0001"), "0002", Older("0001".into())),
+            (Some("0010"), "0002", Newer("0010".into())),
+            (Some("0002_b"), "0002_b", Same),
         ] {
-            assert_eq!(compare(&set(installed), &set(brought)), expected, "{installed:?} {brought:?}");
+            let installed = installed.map(str::to_owned);
+            assert_eq!(compare(installed.as_ref(), brought), expected, "{installed:?} {brought}");
         }
     }
 
@@ -272,7 +265,7 @@ mod tests {
     #[test]
     fn a_name_cannot_leave_the_question() {
         let source =
-            SchemaSource { table: "public.a".into(), query: "SELECT 1;".into(), directories: vec![], ends: None };
+            SchemaSource { table: "public.a".into(), query: "SELECT 1;".into(), directories: vec![], expected: None, ends: None };
         let asked = question(&source, Wanted { secret: None, administrator: "o'neil" }).unwrap();
         assert!(asked.contains("username = 'o''neil'"));
         assert!(question(&source, Wanted { secret: None, administrator: "\0" }).is_err());
