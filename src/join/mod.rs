@@ -5,9 +5,8 @@
 //! with both, takes in tickets (`accept`, `lay`), remembers (`record`) and says where it stands (`status`). Design
 //! section 7; `docs/joining.md` tells it to operators.
 
-pub mod adapters;
-mod status;
 pub mod accept;
+pub mod adapters;
 mod database;
 pub mod drive;
 mod durable;

@@ -84,13 +84,6 @@ impl Program {
         self
     }
 
-    /// Runs it as this user and group, without other groups.
-    #[must_use]
-    pub fn user(mut self, uid: u32, gid: u32) -> Self {
-        self.command.uid(uid).gid(gid);
-        self
-    }
-
     /// A variable of its environment. Never a secret: environments can be read.
     #[must_use]
     pub fn variable(mut self, name: &str, value: &str) -> Self {

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use super::http::Http;
 use super::patroni::{self, Api, Cluster};
-use super::settings::Database as Settings;
 use super::{etcd, sql, units};
+use crate::join::tables::DatabaseTable;
 use crate::join::world::{Data, Database, Trouble};
 use crate::ticket::{Node, Secret, Ticket};
 
@@ -29,7 +29,7 @@ const ROLES: &[(&str, &str)] =
 ///
 /// # Errors
 /// When etcd has no quorum, or systemd does not answer.
-pub fn look(http: &Http, ticket: &Ticket, settings: &Settings, own: &Node) -> Result<Database, Trouble> {
+pub fn look(http: &Http, ticket: &Ticket, settings: &DatabaseTable, own: &Node) -> Result<Database, Trouble> {
     let cluster = cluster(http, ticket)?;
     let state = Api::at(http, own.address, None).member().ok().map(|member| member.state);
     Ok(Database {
@@ -116,7 +116,7 @@ fn leads_somewhere(shown: &str, proxy: &str) -> bool {
 ///
 /// # Errors
 /// When Patroni runs, the directory holds a whole cluster, or the claim is no longer empty.
-pub fn set_aside(http: &Http, ticket: &Ticket, settings: &Settings) -> Result<(), Trouble> {
+pub fn set_aside(http: &Http, ticket: &Ticket, settings: &DatabaseTable) -> Result<(), Trouble> {
     if !units::running(&[patroni::UNIT.to_owned()])?.is_empty() {
         return Err(Trouble("Patroni runs: what it is making is not moved".to_owned()));
     }
@@ -127,8 +127,9 @@ pub fn set_aside(http: &Http, ticket: &Ticket, settings: &Settings) -> Result<()
         Data::Empty => {}
         Data::Broken(_) => {
             let aside = settings.data.with_file_name(format!("cut-off-{}", super::local::now()));
-            fs::rename(&settings.data, &aside)
-                .map_err(|error| Trouble(format!("cannot move the data directory to `{}`: {error}", aside.display())))?;
+            fs::rename(&settings.data, &aside).map_err(|error| {
+                Trouble(format!("cannot move the data directory to `{}`: {error}", aside.display()))
+            })?;
         }
     }
     let key = format!("{}initialize", patroni::prefix(&ticket.cluster.name));
@@ -140,12 +141,12 @@ pub fn set_aside(http: &Http, ticket: &Ticket, settings: &Settings) -> Result<()
 ///
 /// # Errors
 /// When the database is not writable here.
-pub fn prepare(settings: &Settings, ticket: &Ticket) -> Result<(), Trouble> {
+pub fn prepare(settings: &DatabaseTable, ticket: &Ticket) -> Result<(), Trouble> {
     let script = preparation(settings, ticket)?;
     sql::run(settings, "postgres", &script, Duration::from_secs(60)).map(drop)
 }
 
-fn preparation(settings: &Settings, ticket: &Ticket) -> Result<String, Trouble> {
+fn preparation(settings: &DatabaseTable, ticket: &Ticket) -> Result<String, Trouble> {
     let secret = |name: &str| {
         let missing = || Trouble(format!("the ticket has no secret `{name}`"));
         ticket.secrets.get(name).map(|Secret(text)| text.as_str()).ok_or_else(missing)

@@ -14,7 +14,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::http::Http;
-use super::{laying, units};
+use super::units;
+use crate::join::durable::{self, Belongs};
 use crate::join::world::{Etcd, Member, Trouble};
 use crate::ticket::{Node, Ticket};
 
@@ -189,7 +190,9 @@ pub fn any_quorum<T>(
 
 fn environment(members: &str, state: &str) -> Result<(), Trouble> {
     let text = format!("ETCD_INITIAL_CLUSTER={members}\nETCD_INITIAL_CLUSTER_STATE={state}\n");
-    laying::put(Path::new(ENVIRONMENT), text.as_bytes(), (0, 0), "0644")
+    let belongs = Belongs { mode: 0o644, ..Belongs::mine() };
+    durable::write(Path::new("/"), Path::new(ENVIRONMENT), text.as_bytes(), belongs)
+        .map_err(|error| Trouble(error.to_string()))
 }
 
 /// The members as a new one has to be told: one that has not started yet has no name, and is this machine.

@@ -92,15 +92,6 @@ pub fn host_name() -> String {
     fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
 }
 
-/// Sets the host name, now and for what reads `/etc/hostname`.
-///
-/// # Errors
-/// When the kernel or the file system does not let it.
-pub fn set_host_name(name: &str) -> Result<(), Trouble> {
-    super::laying::put(Path::new("/etc/hostname"), format!("{name}\n").as_bytes(), (0, 0), "0644")?;
-    rustix::system::sethostname(name.as_bytes()).map_err(|error| Trouble(format!("cannot set the host name: {error}")))
-}
-
 /// Seconds since the Epoch.
 pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())

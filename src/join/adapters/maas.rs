@@ -4,12 +4,15 @@
 //! standard input.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
 
 use super::api::{Api, Key};
 use super::schema::Wanted;
-use super::{Machine, laying, patroni, schema, units};
+use super::{Machine, patroni, schema, units};
+use crate::join::durable::{self, Belongs};
+use crate::join::tables::Maas;
 use crate::join::world::{Schema, Trouble};
 use crate::sys::Program;
 
@@ -34,15 +37,15 @@ impl Machine {
     }
 
     pub(super) fn schema(&self) -> Result<Schema, Trouble> {
-        let maas = &self.settings.maas;
+        let maas = self.maas()?;
         let source = maas.schema.as_ref().ok_or_else(|| Trouble("this image has no schema of MAAS's".to_owned()))?;
         let secret = self.secret("maas_secret")?.0.trim();
         let wanted = Wanted {
-            secret: (!maas.secret_in_file()).then_some(secret),
+            secret: (!secret_in_file(maas)).then_some(secret),
             administrator: &self.ticket.administrator.name,
         };
         let mut answer = schema::look(self.database()?, source, wanted)?;
-        if maas.secret_in_file() {
+        if secret_in_file(maas) {
             answer.secret_right = fs::read_to_string(&maas.paths.secret).is_ok_and(|text| text.trim() == secret);
         }
         Ok(answer)
@@ -50,9 +53,9 @@ impl Machine {
 
     pub(super) fn place_secret(&self) -> Result<(), Trouble> {
         let secret = self.secret("maas_secret")?.0.trim();
-        if self.settings.maas.secret_in_file() {
-            let owner = laying::Names::read()?.of("maas", "maas")?;
-            return laying::put(&self.settings.maas.paths.secret, secret.as_bytes(), owner, "0640");
+        let maas = self.maas()?;
+        if secret_in_file(maas) {
+            return put(&maas.paths.secret, secret.as_bytes());
         }
         schema::place_secret(self.database()?, secret)
     }
@@ -60,7 +63,7 @@ impl Machine {
     /// Once, before MAAS's units start. A snap is held first, so that it never refreshes itself, and asks for what is
     /// secret.
     pub(super) fn initialise_maas(&self) -> Result<(), Trouble> {
-        let maas = &self.settings.maas;
+        let maas = self.maas()?;
         let run = |program: Program| program.run().map(drop).map_err(|error| Trouble(error.to_string()));
         if maas.packaging == "snap" {
             run(Program::new("snap", ["refresh", "--hold", "maas"]).limit(COMMAND))?;
@@ -80,7 +83,7 @@ impl Machine {
     pub(super) fn create_administrator(&self) -> Result<(), Trouble> {
         let password = &self.secret("admin_password")?.0;
         // Twice the password, and no ssh keys.
-        let command = self.command(&self.settings.maas.commands.create_admin)?;
+        let command = self.command(&self.maas()?.commands.create_admin)?;
         let said = command.input(format!("{password}\n{password}\n\n")).ask();
         let said = said.map_err(|error| Trouble(error.to_string()))?;
         // One that is there already was made by a run that was cut off.
@@ -110,23 +113,57 @@ impl Machine {
 
     /// Asks MAAS for the administrator's key and keeps it, root's alone.
     fn fetch_key(&self) -> Result<Key, Trouble> {
-        let said = self.command(&self.settings.maas.commands.api_key)?.run();
+        let said = self.command(&self.maas()?.commands.api_key)?.run();
         let said = said.map_err(|error| Trouble(error.to_string()))?;
         let (line, key) = said
             .lines()
             .find_map(|line| Some((line, Key::parse(line)?)))
             .ok_or_else(|| Trouble("MAAS has no API key for the administrator".to_owned()))?;
-        laying::put(Path::new(API_KEY), format!("{}\n", line.trim()).as_bytes(), (0, 0), "0600")?;
+        let line = format!("{}\n", line.trim());
+        durable::write(Path::new("/"), Path::new(API_KEY), line.as_bytes(), Belongs::mine())
+            .map_err(|error| Trouble(error.to_string()))?;
         Ok(key)
     }
 
     /// What reads a secret only when it starts is restarted, the rest reads it again. etcd reads certificates at every
     /// handshake.
     pub(super) fn reload_secrets(&self) -> Result<(), Trouble> {
-        if self.settings.database.is_some() {
+        if self.tables.database.is_some() {
             units::reload(&[patroni::UNIT, "haproxy.service"])?;
-            return units::restart(&self.settings.maas.units.region);
+            return units::restart(&self.maas()?.units.region);
         }
-        units::restart(&self.settings.maas.units.rack)
+        units::restart(&self.maas()?.units.rack)
+    }
+}
+
+/// Whether this version keeps the shared secret in a file that is there before the first start (2.4), not in the
+/// database.
+fn secret_in_file(maas: &Maas) -> bool {
+    maas.version == "2.4"
+}
+
+/// The unit among MAAS's whose journal is the controller's: the one with `kind` in its name, or the last.
+pub(super) fn controller<'a>(units: &'a [String], kind: &str) -> Option<&'a str> {
+    units.iter().find(|unit| unit.contains(kind)).or(units.last()).map(String::as_str)
+}
+
+/// Writes a file of MAAS's: it belongs to whom its directory belongs to, and nobody else reads it.
+pub(super) fn put(path: &Path, content: &[u8]) -> Result<(), Trouble> {
+    let directory = path.parent().unwrap_or(path);
+    let about = fs::metadata(directory).map_err(|error| Trouble(format!("`{}`: {error}", directory.display())))?;
+    let belongs = Belongs { user: about.uid(), group: about.gid(), mode: 0o640 };
+    durable::write(Path::new("/"), path, content, belongs).map_err(|error| Trouble(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_journal_to_read_is_the_controllers() {
+        let units = ["named.service", "maas-regiond.service", "maas-proxy.service"].map(str::to_owned);
+        assert_eq!(controller(&units, "region"), Some("maas-regiond.service"));
+        assert_eq!(controller(&units, "rackd"), Some("maas-proxy.service"));
+        assert_eq!(controller(&[], "rackd"), None);
     }
 }

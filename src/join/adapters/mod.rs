@@ -11,7 +11,6 @@ mod database;
 mod dhcp;
 mod etcd;
 mod http;
-mod laying;
 mod local;
 mod maas;
 mod patroni;
@@ -19,7 +18,6 @@ mod peers;
 mod rack;
 mod region;
 mod schema;
-mod settings;
 mod sql;
 mod units;
 
@@ -27,22 +25,22 @@ use std::path::Path;
 
 use self::http::Http;
 use self::local::Neighbours;
-pub use self::settings::Settings;
 use self::peers::{Profile, Voice};
+use super::tables::{DatabaseTable, Maas, Tables};
 use super::world::{Action, Facts, Local, Member, Question, Record, Trouble, World};
+use super::{lay, record};
 use crate::report::{Diagnostic, Kind};
-use crate::sys::files;
 use crate::ticket::{Node, Secret, Ticket};
 
-/// Where the record is kept, on state.
-pub const RECORD: &str = "/var/lib/rolecast/record.json";
+/// Where everything is.
+const ROOT: &str = "/";
 
 /// This machine, with what its ticket says.
 #[derive(Debug)]
 pub struct Machine {
     ticket: Ticket,
     own: Node,
-    settings: Settings,
+    tables: Tables,
     plain: Http,
     /// None until certificate and key are laid.
     mutual: Option<Http>,
@@ -55,43 +53,19 @@ impl Machine {
     /// The machine that `ticket` is for.
     ///
     /// # Errors
-    /// When it runs no image of rolecast, or a broken one.
-    pub fn new(ticket: Ticket) -> Result<Self, Diagnostic> {
-        let own = ticket.own().cloned();
-        let own = own.ok_or_else(|| {
-            Diagnostic::error(
-                Kind::Input,
-                format!("the ticket is for `{}`, which is none of its machines", ticket.node),
-            )
-        })?;
+    /// When the ticket is for nobody, or the record is damaged.
+    pub fn new(ticket: &Ticket, tables: &Tables) -> Result<Self, Diagnostic> {
+        let nobody = || Diagnostic::error(Kind::Input, format!("the ticket is for no machine: `{}`", ticket.node));
         Ok(Self {
-            own,
-            settings: Settings::read()?,
+            own: ticket.own().cloned().ok_or_else(nobody)?,
+            ticket: ticket.clone(),
+            tables: tables.clone(),
             plain: Http::plain(),
             mutual: None,
             voice: None,
-            record: Self::record().map_err(|Trouble(why)| Diagnostic::error(Kind::World, why))?.etcd,
+            record: record::read(Path::new(ROOT))?,
             neighbours: Neighbours::default(),
-            ticket,
         })
-    }
-
-    /// The record as it was kept last; a new one where there is none.
-    ///
-    /// # Errors
-    /// When it is there and cannot be understood: a machine that forgot what it did must not do it again.
-    pub fn record() -> Result<Record, Trouble> {
-        let path = Path::new(RECORD);
-        if !path.exists() {
-            return Ok(Record { format: 1, ..Record::default() });
-        }
-        let text = files::read(path).map_err(|error| Trouble(error.to_string()))?;
-        read_record(&text)
-    }
-
-    /// What the image says of itself.
-    pub fn settings(&self) -> &Settings {
-        &self.settings
     }
 
     /// Mutual TLS, once the files for it lie.
@@ -113,8 +87,8 @@ impl Machine {
         let profile = Profile {
             address: self.own.address,
             generation: self.ticket.generation,
-            version: self.version.clone(),
-            database: self.settings.database.as_ref().map(|settings| settings.data.clone()),
+            version: self.tables.image.version.clone(),
+            database: self.tables.database.as_ref().map(|table| table.data.clone()),
         };
         // Certificate or address may not be there yet; the next look tries again.
         self.voice = Voice::raise(profile, self.record.clone()).ok();
@@ -124,15 +98,19 @@ impl Machine {
         self.ticket.secrets.get(name).ok_or_else(|| Trouble(format!("the ticket has no secret `{name}`")))
     }
 
-    fn database(&self) -> Result<&settings::Database, Trouble> {
-        self.settings.database.as_ref().ok_or_else(|| Trouble("this image has no database".to_owned()))
+    fn database(&self) -> Result<&DatabaseTable, Trouble> {
+        self.tables.database.as_ref().ok_or_else(|| Trouble("this image has no database".to_owned()))
+    }
+
+    fn maas(&self) -> Result<&Maas, Trouble> {
+        self.tables.maas.as_ref().ok_or_else(|| Trouble("this image has no MAAS".to_owned()))
     }
 
     fn local(&mut self) -> Result<Local, Trouble> {
         let (address_present, address_taken_by) = self.neighbours.look(self.own.address)?;
         let now = local::now();
         Ok(Local {
-            files_laid: laying::are_laid(&self.ticket.files)?,
+            files_laid: lay::laid(Path::new(ROOT), &self.ticket).map_err(plainly)?,
             host_name: local::host_name(),
             address_present,
             address_taken_by,
@@ -147,16 +125,16 @@ impl Machine {
 
     /// All units that the join starts on this machine.
     fn units(&self) -> Vec<String> {
-        let maas = &self.settings.maas.units;
+        let maas = self.tables.maas.as_ref().map(|maas| maas.units.clone()).unwrap_or_default();
         let mut units = Vec::new();
         if self.own.voter {
             units.push(etcd::UNIT.to_owned());
         }
-        if self.settings.database.is_some() {
+        if self.tables.database.is_some() {
             units.extend([patroni::UNIT, "haproxy.service", "keepalived.service"].map(str::to_owned));
-            units.extend(maas.region.iter().cloned());
+            units.extend(maas.region);
         } else {
-            units.extend(maas.rack.iter().cloned());
+            units.extend(maas.rack);
         }
         units
     }
@@ -181,12 +159,12 @@ impl Machine {
             }
             Question::Schema => facts.schema = Some(self.schema()?),
             Question::Region => {
-                let unit = settings::Maas::controller(&self.settings.maas.units.region, "regiond");
+                let unit = maas::controller(&self.maas()?.units.region, "regiond");
                 // The API is asked only where the key is at hand: not knowing is no merge.
                 let controllers = self.kept_key().and_then(|key| self.api_with(key).read("regioncontrollers/").ok());
                 facts.region = Some(region::look(&self.plain, &self.ticket, unit, controllers.as_ref()));
             }
-            Question::Rack => facts.rack = Some(rack::look(&self.plain, &self.ticket, &self.settings.maas)?),
+            Question::Rack => facts.rack = Some(rack::look(&self.plain, &self.ticket, self.maas()?)?),
             Question::Dhcp => facts.dhcp = Some(dhcp::look(&self.api()?, &self.ticket)?),
         }
         Ok(())
@@ -195,14 +173,14 @@ impl Machine {
     fn perform(&mut self, action: &Action) -> Result<(), Trouble> {
         match action {
             Action::LayFiles => {
-                laying::lay(&self.ticket.files)?;
+                lay::files(Path::new(ROOT), &self.ticket).map_err(plainly)?;
                 // Certificates may be new.
                 self.mutual = None;
                 self.voice = None;
                 self.speak();
                 Ok(())
             }
-            Action::SetHostName => local::set_host_name(&self.own.name),
+            Action::SetHostName => lay::host_name(&self.ticket).map_err(plainly),
             Action::ReloadNetwork => units::reload_network(),
             Action::BootstrapEtcd => etcd::bootstrap(&self.own),
             Action::RemoveMember { id } => {
@@ -249,13 +227,13 @@ impl Machine {
             Action::PrepareDatabase => database::prepare(self.database()?, &self.ticket),
             Action::ReloadSecrets => self.reload_secrets(),
             Action::SetDhcp { subnet } => dhcp::set(&self.api()?, &self.ticket, subnet),
-            Action::Migrate => schema::migrate(self.database()?, self.command(&self.settings.maas.commands.migrate)?),
+            Action::Migrate => schema::migrate(self.database()?, self.command(&self.maas()?.commands.migrate)?),
             Action::PlaceSecret => self.place_secret(),
             Action::InitialiseMaas => self.initialise_maas(),
             Action::CreateAdministrator => self.create_administrator(),
             Action::Register => {
-                let command = self.command(&self.settings.maas.commands.register)?;
-                rack::register(&self.settings.maas, &self.ticket, command)
+                let command = self.command(&self.maas()?.commands.register)?;
+                rack::register(self.maas()?, &self.ticket, command)
             }
         }
     }
@@ -276,9 +254,7 @@ impl World for Machine {
     }
 
     fn keep(&mut self, record: &Record) -> Result<(), Trouble> {
-        // A value of plain fields always serializes.
-        let text = serde_json::to_string_pretty(record).unwrap_or_default() + "\n";
-        laying::put(Path::new(RECORD), text.as_bytes(), (0, 0), "0600")?;
+        record::keep(Path::new(ROOT), record).map_err(|error| Trouble(error.to_string()))?;
         self.record.clone_from(record);
         if let Some(voice) = &self.voice {
             voice.say(record);
@@ -287,13 +263,9 @@ impl World for Machine {
     }
 }
 
-fn read_record(text: &[u8]) -> Result<Record, Trouble> {
-    let damaged = |why: &dyn std::fmt::Display| Trouble(format!("`{RECORD}` is damaged: {why}"));
-    let record: Record = serde_json::from_slice(text).map_err(|error| damaged(&error))?;
-    match record.format {
-        1 => Ok(record),
-        other => Err(damaged(&format!("it has format {other}, and this program knows 1"))),
-    }
+/// A diagnostic as one line.
+fn plainly(diagnostic: Diagnostic) -> Trouble {
+    Trouble(diagnostic.message)
 }
 
 fn without_secrets<'a>(text: String, secrets: impl Iterator<Item = &'a str>) -> String {
@@ -303,60 +275,8 @@ fn without_secrets<'a>(text: String, secrets: impl Iterator<Item = &'a str>) -> 
 }
 
 #[cfg(test)]
-mod testing {
-    //! A ticket to test with.
-
-    use std::net::Ipv4Addr;
-
-    use crate::ticket::{Administrator, Cluster, FORMAT, Kind, Node, Ticket};
-
-    /// The ticket of `region-1` in a cluster of two regions and a rack.
-    pub fn ticket() -> Ticket {
-        let node = |name: &str, kind, last| Node {
-            name: name.to_owned(),
-            kind,
-            address: Ipv4Addr::new(10, 77, 0, last),
-            voter: true,
-        };
-        Ticket {
-            format: FORMAT,
-            image: "lab".into(),
-            role: "region-primary".into(),
-            node: "region-1".into(),
-            generation: 1,
-            issued: 0,
-            cluster: Cluster {
-                name: "lab".into(),
-                vip: Ipv4Addr::new(10, 77, 0, 10),
-                prefix: 24,
-                nodes: vec![
-                    node("region-1", Kind::Region, 11),
-                    node("region-2", Kind::Region, 12),
-                    node("rack-1", Kind::Rack, 21),
-                ],
-                dhcp: vec![],
-            },
-            administrator: Administrator { name: "admin".into(), email: "admin@example.com".into() },
-            memory_state: false,
-            files: vec![],
-            secrets: std::collections::BTreeMap::new(),
-            withheld: vec![],
-        }
-    }
-}
-
-#[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_record_comes_back_and_a_damaged_one_does_not() {
-        let record = Record { format: 1, etcd: EtcdRecord::Adding, database_begun: true, ..Record::default() };
-        assert_eq!(read_record(serde_json::to_string(&record).unwrap().as_bytes()), Ok(record));
-        for damaged in [&b""[..], b"{}", b"{\"format\":2}", b"{\"format\":1,\"etcd\":\"perhaps\"}"] {
-            assert!(read_record(damaged).is_err(), "{damaged:?}");
-        }
-    }
 
     #[test]
     fn no_secret_is_in_a_message() {

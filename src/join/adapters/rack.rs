@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::http::Http;
 use super::region::Loops;
-use super::settings::Maas;
-use super::{laying, units};
+use super::{maas, units};
+use crate::join::tables::Maas;
 use crate::join::world::{Rack, Trouble};
 use crate::sys::Program;
 use crate::ticket::Ticket;
@@ -21,10 +21,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// When the journal cannot be read.
-pub fn look(http: &Http, ticket: &Ticket, maas: &Maas) -> Result<Rack, Trouble> {
+pub fn look(http: &Http, ticket: &Ticket, table: &Maas) -> Result<Rack, Trouble> {
     let loops = places(ticket).iter().find_map(|base| Loops::ask(http, base).ok()).unwrap_or_default();
     let endpoints = loops.endpoints();
-    let journal = match Maas::controller(&maas.units.rack, "rackd") {
+    let journal = match maas::controller(&table.units.rack, "rackd") {
         Some(unit) => units::journal(unit)?,
         None => String::new(),
     };
@@ -32,8 +32,8 @@ pub fn look(http: &Http, ticket: &Ticket, maas: &Maas) -> Result<Rack, Trouble> 
     Ok(Rack {
         region_answers: !endpoints.is_empty(),
         unreachable: unreachable(&endpoints),
-        has_identity: has_text(&maas.paths.identity),
-        configured: configured(maas, ticket),
+        has_identity: has_text(&table.paths.identity),
+        configured: configured(table, ticket),
         registered,
         refused,
     })
@@ -77,10 +77,10 @@ fn has_text(path: &Path) -> bool {
 }
 
 /// Whether URL and secret on disk are the ticket's.
-fn configured(maas: &Maas, ticket: &Ticket) -> bool {
-    let url = fs::read_to_string(&maas.paths.rackd).is_ok_and(|text| names_url(&text, &url(ticket)));
+fn configured(table: &Maas, ticket: &Ticket) -> bool {
+    let url = fs::read_to_string(&table.paths.rackd).is_ok_and(|text| names_url(&text, &url(ticket)));
     let wanted = ticket.secrets.get("maas_secret").map(|secret| secret.0.trim());
-    let secret = fs::read_to_string(&maas.paths.secret).ok();
+    let secret = fs::read_to_string(&table.paths.secret).ok();
     url && wanted.is_some() && secret.as_deref().map(str::trim) == wanted
 }
 
@@ -107,23 +107,22 @@ fn names_url(configuration: &str, url: &str) -> bool {
 ///
 /// # Errors
 /// When the command fails.
-pub fn register(maas: &Maas, ticket: &Ticket, command: Program) -> Result<(), Trouble> {
+pub fn register(table: &Maas, ticket: &Ticket, command: Program) -> Result<(), Trouble> {
     let secret =
         ticket.secrets.get("maas_secret").ok_or_else(|| Trouble("the ticket has no `maas_secret`".to_owned()))?;
-    let before = fs::read(&maas.paths.rackd).ok();
+    let before = fs::read(&table.paths.rackd).ok();
     command
         .input(format!("{}\n", secret.0))
         .limit(Duration::from_secs(120))
         .run()
         .map_err(|error| Trouble(error.to_string()))?;
-    let after = fs::read(&maas.paths.rackd).ok();
+    let after = fs::read(&table.paths.rackd).ok();
     if let Some(before) = before
         && after.as_ref() != Some(&before)
         && names_url(&String::from_utf8_lossy(&before), &url(ticket))
     {
-        let owner = laying::Names::read()?.of("maas", "maas")?;
-        laying::put(&maas.paths.rackd, &before, owner, "0640")?;
-        units::restart(&maas.units.rack)?;
+        maas::put(&table.paths.rackd, &before)?;
+        units::restart(&table.units.rack)?;
     }
     Ok(())
 }

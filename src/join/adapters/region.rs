@@ -84,7 +84,7 @@ fn merged_with(controllers: &Value, ticket: &Ticket) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::join::adapters::testing::ticket;
+    use crate::join::testing::ticket;
     use serde_json::json;
 
     #[test]
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_machine_that_shares_our_name_is_found() {
-        let ticket = ticket();
+        let ticket = ticket("region-1");
         let list = |addresses: &[&str]| json!([{ "hostname": "region-1", "ip_addresses": addresses }]);
         assert_eq!(merged_with(&list(&["10.77.0.11", "10.77.0.10", "192.168.1.1"]), &ticket), None);
         assert_eq!(merged_with(&list(&["10.77.0.11", "10.77.0.12"]), &ticket).as_deref(), Some("region-2"));

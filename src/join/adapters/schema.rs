@@ -8,8 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::settings::{Database, SchemaSource};
 use super::{database, sql};
+use crate::join::tables::{DatabaseTable, SchemaSource};
 use crate::join::world::{Schema, SchemaVersion, Trouble};
 use crate::sys::Program;
 
@@ -38,7 +38,7 @@ pub struct Wanted<'a> {
 ///
 /// # Errors
 /// When PostgreSQL does not run here, or a migration is running now.
-pub fn look(settings: &Database, source: &SchemaSource, wanted: Wanted<'_>) -> Result<Schema, Trouble> {
+pub fn look(settings: &DatabaseTable, source: &SchemaSource, wanted: Wanted<'_>) -> Result<Schema, Trouble> {
     let exists = sql::run(settings, "postgres", &existence(settings)?, Duration::from_secs(10))?;
     let mut schema = Schema {
         database_exists: exists.trim() == "t",
@@ -53,6 +53,7 @@ pub fn look(settings: &Database, source: &SchemaSource, wanted: Wanted<'_>) -> R
     let brought = brought(source)?;
     let said = sql::run(settings, &settings.database, &question(source, wanted)?, Duration::from_secs(10))?;
     let mut installed = BTreeSet::new();
+    let mut former = false;
     let mut migration = String::new();
     for (name, value) in said.lines().filter_map(|line| line.split_once('\t')) {
         match name {
@@ -61,6 +62,7 @@ pub fn look(settings: &Database, source: &SchemaSource, wanted: Wanted<'_>) -> R
             "locked" if value == "t" => return Err(Trouble("MAAS's schema is being migrated".to_owned())),
             "step" => drop(installed.insert(value.to_owned())),
             "secret" => schema.secret_right = wanted.secret.is_none_or(|secret| secret == value),
+            "former" => former = value == "t",
             "administrator" => schema.administrator = value == "t",
             _ => {}
         }
@@ -68,6 +70,8 @@ pub fn look(settings: &Database, source: &SchemaSource, wanted: Wanted<'_>) -> R
     schema.version = match migration.split(':').next() {
         Some("failed") => SchemaVersion::Half,
         Some("begun") => SchemaVersion::CutOff,
+        // What came before this way of counting is not nothing.
+        _ if installed.is_empty() && former => SchemaVersion::Older("an earlier MAAS".to_owned()),
         _ => compare(installed.last(), &brought),
     };
     Ok(schema)
@@ -126,7 +130,7 @@ fn first_match(pattern: &str) -> Option<PathBuf> {
     found.into_iter().max()
 }
 
-fn existence(settings: &Database) -> Result<String, Trouble> {
+fn existence(settings: &DatabaseTable) -> Result<String, Trouble> {
     let (role, database) = (sql::literal(&settings.role)?, sql::literal(&settings.database)?);
     Ok(format!(
         "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = {role}) \
@@ -141,6 +145,7 @@ fn question(source: &SchemaSource, wanted: Wanted<'_>) -> Result<String, Trouble
     let low_half = LOCK & 0xffff_ffff;
     Ok(format!(
         "SELECT {} AS state, {} AS steps, {} AS secrets, {} AS users \\gset\n\
+         SELECT 'former', {};\n\
          SELECT 'locked', EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = {high_half} \
          AND objid = {low_half} AND granted);\n\
          \\if :state\nSELECT name, value FROM rolecast.state;\n\\endif\n\
@@ -151,6 +156,7 @@ fn question(source: &SchemaSource, wanted: Wanted<'_>) -> Result<String, Trouble
         exists(&source.table)?,
         exists("public.maasserver_secret")?,
         exists("public.auth_user")?,
+        exists("public.django_migrations")?,
         source.query.trim_end_matches(';'),
         sql::literal(wanted.administrator)?,
     ))
@@ -161,7 +167,7 @@ fn question(source: &SchemaSource, wanted: Wanted<'_>) -> Result<String, Trouble
 ///
 /// # Errors
 /// When this machine's database is not writable, someone else migrates, or the migration fails.
-pub fn migrate(settings: &Database, command: Program) -> Result<(), Trouble> {
+pub fn migrate(settings: &DatabaseTable, command: Program) -> Result<(), Trouble> {
     let lost = |error: std::io::Error| Trouble(format!("the database went away: {error}"));
     let patience = Duration::from_secs(10);
     let mut session = sql::session(settings, &settings.database)?;
@@ -209,7 +215,7 @@ fn is_connection(why: &str) -> bool {
 ///
 /// # Errors
 /// When this machine's database is not writable, or there is no schema.
-pub fn place_secret(settings: &Database, secret: &str) -> Result<(), Trouble> {
+pub fn place_secret(settings: &DatabaseTable, secret: &str) -> Result<(), Trouble> {
     let value = sql::literal(&serde_json::json!({ "secret": secret }).to_string())?;
     let script = format!(
         "INSERT INTO maasserver_secret (path, value, created, updated) \
@@ -264,8 +270,13 @@ mod tests {
 
     #[test]
     fn a_name_cannot_leave_the_question() {
-        let source =
-            SchemaSource { table: "public.a".into(), query: "SELECT 1;".into(), directories: vec![], expected: None, ends: None };
+        let source = SchemaSource {
+            table: "public.a".into(),
+            query: "SELECT 1;".into(),
+            directories: vec![],
+            expected: None,
+            ends: None,
+        };
         let asked = question(&source, Wanted { secret: None, administrator: "o'neil" }).unwrap();
         assert!(asked.contains("username = 'o''neil'"));
         assert!(question(&source, Wanted { secret: None, administrator: "\0" }).is_err());

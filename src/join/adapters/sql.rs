@@ -2,11 +2,9 @@
 //!
 //! SQL goes to standard input: what is secret in it is in no argument and, told so first, in no log.
 
-use std::path::Path;
 use std::time::Duration;
 
-use super::laying::Names;
-use super::settings::Database;
+use crate::join::tables::DatabaseTable;
 use crate::join::world::Trouble;
 use crate::sys::Program;
 use crate::sys::program::Session;
@@ -22,8 +20,8 @@ const QUIET: &str = "SET log_statement = 'none'; SET log_min_error_statement = '
 ///
 /// # Errors
 /// When PostgreSQL does not run here, or at the first statement that fails.
-pub fn run(settings: &Database, database: &str, script: &str, limit: Duration) -> Result<String, Trouble> {
-    psql(settings, database)?
+pub fn run(settings: &DatabaseTable, database: &str, script: &str, limit: Duration) -> Result<String, Trouble> {
+    psql(settings, database)
         .input(format!("{QUIET}{script}"))
         .limit(limit)
         .run()
@@ -34,13 +32,14 @@ pub fn run(settings: &Database, database: &str, script: &str, limit: Duration) -
 ///
 /// # Errors
 /// When PostgreSQL does not run here.
-pub fn session(settings: &Database, database: &str) -> Result<Session, Trouble> {
-    psql(settings, database)?.session().map_err(|error| Trouble(error.to_string()))
+pub fn session(settings: &DatabaseTable, database: &str) -> Result<Session, Trouble> {
+    psql(settings, database).session().map_err(|error| Trouble(error.to_string()))
 }
 
-fn psql(settings: &Database, database: &str) -> Result<Program, Trouble> {
-    let (uid, gid) = Names::read()?.of("postgres", "postgres")?;
-    let program = settings.binaries.join("psql");
+fn psql(settings: &DatabaseTable, database: &str) -> Program {
+    // setpriv(1) changes the user and nothing else: no session is opened, none is logged.
+    let user = ["--reuid=postgres", "--regid=postgres", "--clear-groups", "--"].map(str::to_owned);
+    let program = settings.binaries.join("psql").display().to_string();
     let arguments = [
         "--no-psqlrc",
         "--quiet",
@@ -52,13 +51,8 @@ fn psql(settings: &Database, database: &str) -> Result<Program, Trouble> {
         "--no-password",
     ];
     let place = [format!("--host={SOCKET}"), format!("--dbname={database}")];
-    let arguments = arguments.into_iter().map(str::to_owned).chain(place);
-    Ok(Program::new(&program.to_string_lossy(), arguments).user(uid, gid).variable("PGCONNECT_TIMEOUT", "5"))
-}
-
-/// Whether a server runs here at all: its socket.
-pub fn reachable() -> bool {
-    Path::new(SOCKET).join(".s.PGSQL.5432").exists()
+    let arguments = user.into_iter().chain([program]).chain(arguments.map(str::to_owned)).chain(place);
+    Program::new("setpriv", arguments).variable("PGCONNECT_TIMEOUT", "5")
 }
 
 /// A text as a literal (PostgreSQL manual, 4.1.2.1; `standard_conforming_strings` is on since 9.1).
