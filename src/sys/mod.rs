@@ -4,6 +4,7 @@
 
 pub mod arp;
 pub mod files;
+pub mod namespace;
 pub mod program;
 pub mod sandbox;
 
