@@ -271,6 +271,10 @@ impl Machine for Container {
     fn processor_seconds(&self) -> f64 {
         self.group.processor_seconds()
     }
+
+    fn process(&self) -> Option<i32> {
+        self.init()
+    }
 }
 
 /// Whether a process is PID 1 of a PID namespace under ours (proc_pid_status(5), `NSpid`).

@@ -206,6 +206,12 @@ pub trait Machine: Send + Sync + fmt::Debug {
     /// User and system seconds that it used since it was powered on.
     fn processor_seconds(&self) -> f64;
 
+    /// Its PID 1 as this host numbers it, where it shares the host's kernel and is on: what is looked at many times a
+    /// second is looked at through it.
+    fn process(&self) -> Option<i32> {
+        None
+    }
+
     /// How often its back end had to start it again because its boot hung before a kernel spoke.
     fn restarts(&self) -> u32 {
         0

@@ -11,6 +11,7 @@ pub mod junit;
 mod ledger;
 pub mod machine;
 mod network;
+mod observe;
 pub mod report;
 mod role;
 pub mod timeline;

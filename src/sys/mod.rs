@@ -6,6 +6,7 @@ pub mod arp;
 pub mod files;
 pub mod namespace;
 pub mod program;
+pub mod private;
 pub mod sandbox;
 
 pub use files::FileError;

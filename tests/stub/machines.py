@@ -4,6 +4,7 @@ and one PostgreSQL beside them. Nothing of them stays.
 Needs root, iproute2, PostgreSQL, python3-psycopg2, python3-yaml and isc-dhcp-server.
 """
 
+import contextlib
 import glob
 import http.client
 import json
@@ -192,16 +193,21 @@ class World:
         self.binaries = Path(sorted(glob.glob("/usr/lib/postgresql/*/bin"))[-1])
         self._postgres: Process | None = None
 
-    def plug(self, space: str, address: str) -> None:
+    def plug(self, space: str, address: str | None) -> None:
         """A namespace with a card on the switch."""
         run("ip", "netns", "add", space)
         self._spaces.append(space)
         port = f"p{len(self._spaces)}"
         run("ip", "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", space)
         run("ip", "link", "set", port, "master", "switch", "up")
-        for words in (["address", "add", f"{address}/24", "dev", "eth0"], ["link", "set", "eth0", "up"],
-                      ["link", "set", "lo", "up"]):  # fmt: skip
-            run("ip", "-netns", space, *words)
+        for link in ("lo", "eth0"):
+            run("ip", "-netns", space, "link", "set", link, "up")
+        if address is not None:
+            run("ip", "-netns", space, "address", "add", f"{address}/24", "dev", "eth0")
+
+    def ip(self, machine: Machine, *words: str) -> None:
+        """`ip` on a machine."""
+        run("ip", "-netns", machine.space, *words)
 
     def region(self, name: str, address: str, hostname: str | None = None) -> Machine:
         """A machine with a region's configuration."""
@@ -244,6 +250,21 @@ class World:
         else:
             self._launch(data)
 
+    def install(self, region: Machine) -> str:
+        """Schema, administrator and shared secret, as the join does it; returns an API key."""
+        for words, stdin in (
+            (["dbupgrade"], ""),
+            (["createadmin", "--username", "admin", "--email", "admin@example.com"], "admin-password\n"),
+        ):
+            done = region.command("region_commands", *words, stdin=stdin)
+            if done.returncode != 0:
+                raise AssertionError(done.stderr)
+        self.sql(
+            "INSERT INTO maasserver_secret (path, created, updated, value) "
+            f"VALUES ('global/rpc-shared', now(), now(), '{{\"secret\": \"{SECRET}\"}}')"
+        )
+        return region.command("region_commands", "apikey", "--username", "admin").stdout.strip()
+
     def _launch(self, data: Path) -> None:
         words = ["ip", "netns", "exec", f"{PREFIX}-db", *self._as_postgres("postgres", "-D", str(data))]
         self._postgres = Process(words, self.folder / "postgres.log", dict(os.environ))
@@ -267,7 +288,8 @@ class World:
         everyone = run("ps", "-eo", "pid=,ppid=").stdout.split("\n")
         children = [int(line.split()[0]) for line in everyone if line.split()[1:] == [str(leader)]]
         for process in [leader, *children]:
-            os.kill(process, signal.SIGSTOP if pause else signal.SIGCONT)
+            with contextlib.suppress(ProcessLookupError):  # `ps` itself was one of them, or a worker has ended.
+                os.kill(process, signal.SIGSTOP if pause else signal.SIGCONT)
 
     def _as_postgres(self, program: str, *words: str) -> list[str]:
         return [
@@ -284,7 +306,7 @@ class World:
         return run(*self._as_postgres(program, *words), cwd="/").stdout
 
     def sql(self, statement: str, database: str = "maasdb") -> str:
-        """What the database answers."""
+        """What the database answers to one statement."""
         words = ["-h", str(self.folder / "database"), "-p", "5433", "-d", database, "-XAtqc", statement]
         return self.as_postgres("psql", *words).strip()
 
@@ -322,7 +344,12 @@ esac
 
 
 def enter() -> None:
-    """Goes into a network namespace of the tests' own, so that the switch and its addresses are nobody else's."""
+    """Goes into namespaces of the tests' own: the switch and its addresses are nobody else's, and nothing outlives
+    the tests."""
     if "ROLECAST_STUB_SPACE" not in os.environ:
         os.environ["ROLECAST_STUB_SPACE"] = "1"
-        os.execvp("unshare", ["unshare", "--net", "--mount", sys.executable, *sys.argv])
+        spaces = ["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        os.execvp("unshare", ["unshare", *spaces, sys.executable, *sys.argv])
+    # Names of namespaces, too.
+    os.makedirs("/run/netns", exist_ok=True)
+    run("mount", "-t", "tmpfs", "tmpfs", "/run/netns")
