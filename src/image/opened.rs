@@ -30,7 +30,7 @@ pub struct PartitionFacts {
 pub struct Opened {
     /// The partitions; none for a bare squashfs.
     pub partitions: Vec<PartitionFacts>,
-    root: Image<ReadRange<File>>,
+    pub(super) root: Image<ReadRange<File>>,
 }
 
 /// A path in an image.

@@ -2,6 +2,8 @@
 
 pub mod build;
 pub mod check;
+pub mod diff;
+mod differences;
 pub mod enter;
 pub mod generate;
 pub mod inspect;
@@ -10,4 +12,5 @@ pub mod plan;
 mod project;
 mod shown;
 pub mod store;
+pub mod verify;
 mod world;
