@@ -6,6 +6,7 @@
 
 pub mod boot;
 pub mod delivered;
+pub mod diff;
 pub mod disk;
 pub mod group;
 pub mod kernel;
@@ -17,4 +18,4 @@ pub mod press;
 pub mod root;
 pub mod tarball;
 
-pub use press::{Request, VERSION, origins, press};
+pub use press::{Pressed, Request, VERSION, origins, press};

@@ -1,5 +1,6 @@
 //! Pressing a role: every output asked for, and the manifest beside them.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::digest::{Digest, Key};
@@ -59,6 +60,15 @@ pub struct Request<'a> {
     pub epoch: i64,
 }
 
+/// What was pressed.
+#[derive(Clone, Debug)]
+pub struct Pressed {
+    /// The manifest, as it lies beside the outputs.
+    pub manifest: Manifest,
+    /// What each output is made of, by its path from the role's directory: says what a byte of it is.
+    pub recipes: BTreeMap<String, Recipe>,
+}
+
 /// An output before it is written: its format, its path from the role's directory, its content.
 type Planned = (Format, String, Recipe);
 
@@ -72,7 +82,7 @@ pub fn press(
     directory: &Path,
     store: &Store,
     progress: &dyn Progress,
-) -> Result<Manifest, Report> {
+) -> Result<Pressed, Report> {
     let for_maas = request.formats.contains(&Format::Tar);
     lint::check(request.role, request.tree, store, for_maas)?;
     let sealed = match request.initrd {
@@ -101,7 +111,8 @@ pub fn press(
     files::write_atomically(&directory.join("manifest.json"), text.as_bytes()).map_err(Diagnostic::from)?;
     let key = origins_key(&manifest.tree.digest);
     store.record(&key, vec![request.stored], &request.stored)?;
-    Ok(manifest)
+    let recipes = planned.into_iter().map(|(_, file, recipe)| (file, recipe)).collect();
+    Ok(Pressed { manifest, recipes })
 }
 
 /// Names the stored tree, with origins, that an image's tree was. Where a store holds the contents is its own
