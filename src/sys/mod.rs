@@ -2,10 +2,11 @@
 //!
 //! The only room with `unsafe`. Used by both binaries. Decides nothing about images.
 
+pub mod arp;
 pub mod files;
 pub mod namespace;
-pub mod program;
 pub mod private;
+pub mod program;
 pub mod sandbox;
 
 pub use files::FileError;
