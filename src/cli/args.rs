@@ -73,6 +73,9 @@ pub enum Verb {
         /// The directory that the message names
         directory: PathBuf,
     },
+    /// Boot the built images as a cluster on a private network of this host (needs root)
+    #[command(subcommand)]
+    Lab(LabVerb),
     /// Make, show and change the secrets of a cluster
     #[command(subcommand)]
     Secrets(SecretsVerb),
@@ -198,6 +201,87 @@ pub struct InspectArguments {
     pub image: PathBuf,
     /// A path inside the image
     pub path: Option<String>,
+}
+
+/// `rolecast lab`.
+#[derive(Debug, Subcommand)]
+pub enum LabVerb {
+    /// Make the machines, power them on, and wait until all have joined; they run on until `down`
+    Up(LabUpArguments),
+    /// Say how far each machine is
+    Status(LabPlace),
+    /// Open a shell on a machine, or run a command there
+    Shell(LabShellArguments),
+    /// End the lab and remove all that it made, also after a crash
+    Down(LabDownArguments),
+}
+
+/// Where a lab is.
+#[derive(Clone, Debug, Args)]
+pub struct LabPlace {
+    /// The lab's directory [default: .rolecast/lab beside the project]
+    #[arg(long, value_name = "DIR")]
+    pub directory: Option<PathBuf>,
+}
+
+/// What machines are made of, as typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LabBackEnd {
+    /// systemd as PID 1 of a container, on the root inside the disk image; seconds
+    Container,
+    /// Virtual machines: firmware, boot loader, verity and all; minutes where they are emulated
+    Qemu,
+}
+
+/// `rolecast lab up`.
+#[derive(Debug, Args)]
+#[command(after_help = "Interrupted, it leaves the machines running: `rolecast lab down` removes them.
+
+Examples:
+  rolecast build images/ha-lab.toml --format disk && sudo rolecast lab up images/ha-lab.toml
+  rolecast lab up images/ha-lab.toml --back-end qemu --nodes region-1,region-2,rack-1")]
+pub struct LabUpArguments {
+    /// The image file; it describes a cluster
+    pub image: PathBuf,
+    /// What machines are made of
+    #[arg(long, value_name = "WHAT", default_value = "container")]
+    pub back_end: LabBackEnd,
+    /// Only these nodes [default: all of the cluster]
+    #[arg(long, value_name = "NODE", value_delimiter = ',')]
+    pub nodes: Vec<String>,
+    /// Where the images are
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    pub output: PathBuf,
+    /// Where the lab is
+    #[command(flatten)]
+    pub place: LabPlace,
+}
+
+/// `rolecast lab shell`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  rolecast lab shell region-1
+  rolecast lab shell region-1 -- patronictl list")]
+pub struct LabShellArguments {
+    /// The machine
+    pub node: String,
+    /// A command, instead of a shell
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+    /// Where the lab is
+    #[command(flatten)]
+    pub place: LabPlace,
+}
+
+/// `rolecast lab down`.
+#[derive(Debug, Args)]
+pub struct LabDownArguments {
+    /// Keep the lab's files: consoles, state, seeds
+    #[arg(long)]
+    pub keep: bool,
+    /// Where the lab is
+    #[command(flatten)]
+    pub place: LabPlace,
 }
 
 /// `rolecast diff`.

@@ -42,6 +42,7 @@ pub fn main() -> ExitCode {
         Verb::Diff(arguments) => verb::diff::run(&arguments, &settings),
         Verb::Verify(arguments) => verb::verify::run(&arguments, &settings),
         Verb::Enter { directory } => verb::enter::run(&directory),
+        Verb::Lab(verb) => verb::lab::run(&verb, &settings),
         Verb::Secrets(SecretsVerb::Init { cluster, recipients }) => verb::secrets::init(&cluster, recipients),
         Verb::Secrets(SecretsVerb::Show { cluster, reveal }) => verb::secrets::show(&cluster, reveal.as_deref()),
         Verb::Secrets(SecretsVerb::Rotate { cluster, names, ca }) => verb::secrets::rotate(&cluster, &names, ca),

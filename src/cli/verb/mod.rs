@@ -8,6 +8,7 @@ mod differences;
 pub mod enter;
 pub mod generate;
 pub mod inspect;
+pub mod lab;
 pub mod lock;
 pub mod plan;
 mod project;
