@@ -11,10 +11,12 @@ use crate::cli::settings::{self, Settings};
 use crate::cli::{Done, progress};
 use crate::digest::{Digest, Key};
 use crate::image::manifest::{Manifest, PackageFacts};
+use crate::image::sums::SUMS;
 use crate::image::{self, delivered};
 use crate::layer::root::{self, Image};
 use crate::layer::{Laid, Workshop, initrd};
 use crate::lock::{self, Lock, Update};
+use crate::plan::materials::{Material, materials};
 use crate::plan::{self, Plan, RolePlan};
 use crate::report::{Diagnostic, Kind, Progress, Report, Unit};
 use crate::spec::Format;
@@ -157,7 +159,22 @@ impl Build<'_> {
             .input("initrd", initrd::key(plan, self.initrd_files()).digest())
             .input("kernel arguments", role.kernel_arguments.join(" "))
             .input("formats", formats.join(" "))
+            .input("materials", self.materials_digest(role, lock))
             .input("lock", Digest::of(lock::write(lock).as_bytes()))
+    }
+
+    fn materials(&self, role: &RolePlan, lock: &Lock) -> Vec<Material> {
+        materials(&self.project.spec, lock, role, Digest::of(&self.agent))
+    }
+
+    /// A digest of what provenance says of the inputs: a comment in a profile is an input too.
+    fn materials_digest(&self, role: &RolePlan, lock: &Lock) -> Digest {
+        let listed: Vec<String> = self
+            .materials(role, lock)
+            .iter()
+            .map(|material| format!("{} {} {:?}\n", material.sha256, material.name, material.annotations))
+            .collect();
+        Digest::of(listed.concat().as_bytes())
     }
 
     fn initrd_files(&self) -> &[crate::spec::OverlayFile] {
@@ -266,6 +283,8 @@ impl Build<'_> {
             self.progress.reused(&format!("root of {}", role.name));
         }
         let boots = role.formats.iter().any(|format| *format != Format::Tar);
+        let options = spec.options.iter().map(|(name, value)| (name.clone(), value.to_string())).collect();
+        let dates = lock.archives.iter().flat_map(|archive| &archive.suites).map(|suite| suite.date);
         let request = image::Request {
             image: &spec.name,
             version: &spec.version,
@@ -273,6 +292,10 @@ impl Build<'_> {
             layers: &layers,
             distribution: &lock.distribution,
             lock: Digest::of(lock::write(lock).as_bytes()),
+            locked: lock,
+            materials: &self.materials(role, lock),
+            options,
+            released: dates.max().unwrap_or(plan::EPOCH),
             tree: &root.tree,
             stored: root.stored,
             tools: tools.map_or(&root.tree, |tools| &tools.tree),
@@ -300,7 +323,10 @@ impl Build<'_> {
                 let path = shown(&role.directory.join(&output.file));
                 let _ = writeln!(text, "  {path:<44} {:>10}  sha256 {}", size(output.size), output.sha256);
             }
-            let _ = writeln!(text, "  {}", shown(&role.directory.join("manifest.json")));
+            let names = manifest.documents.iter().map(|document| document.file.as_str());
+            for name in names.chain(["manifest.json", SUMS]) {
+                let _ = writeln!(text, "  {}", shown(&role.directory.join(name)));
+            }
         }
         let _ = writeln!(text, "{} roles in {:.1} s", built.len(), begun.elapsed().as_secs_f64());
         let roles: Vec<_> = built
