@@ -13,10 +13,12 @@ use crate::cli::{Done, progress};
 use crate::digest::{Digest, Key};
 use crate::format::Recipe;
 use crate::image::manifest::{Manifest, PackageFacts};
+use crate::image::sums::SUMS;
 use crate::image::{self, Pressed, delivered};
 use crate::layer::root::{self, Image};
 use crate::layer::{Laid, Workshop, initrd};
 use crate::lock::{self, Lock, Update};
+use crate::plan::materials::{Material, materials};
 use crate::plan::{self, Plan, RolePlan};
 use crate::report::{Diagnostic, Kind, Progress, Report, Unit};
 use crate::spec::Format;
@@ -169,7 +171,22 @@ impl Build<'_> {
             .input("initrd", initrd::key(plan, self.initrd_files()).digest())
             .input("kernel arguments", role.kernel_arguments.join(" "))
             .input("formats", formats.join(" "))
+            .input("materials", self.materials_digest(role, lock))
             .input("lock", Digest::of(lock::write(lock).as_bytes()))
+    }
+
+    fn materials(&self, role: &RolePlan, lock: &Lock) -> Vec<Material> {
+        materials(&self.project.spec, lock, role, Digest::of(&self.agent))
+    }
+
+    /// A digest of what provenance says of the inputs: a comment in a profile is an input too.
+    fn materials_digest(&self, role: &RolePlan, lock: &Lock) -> Digest {
+        let listed: Vec<String> = self
+            .materials(role, lock)
+            .iter()
+            .map(|material| format!("{} {} {:?}\n", material.sha256, material.name, material.annotations))
+            .collect();
+        Digest::of(listed.concat().as_bytes())
     }
 
     fn initrd_files(&self) -> &[crate::spec::OverlayFile] {
@@ -278,6 +295,8 @@ impl Build<'_> {
             self.progress.reused(&format!("root of {}", role.name));
         }
         let boots = role.formats.iter().any(|format| *format != Format::Tar);
+        let options = spec.options.iter().map(|(name, value)| (name.clone(), value.to_string())).collect();
+        let dates = lock.archives.iter().flat_map(|archive| &archive.suites).map(|suite| suite.date);
         let request = image::Request {
             image: &spec.name,
             version: &spec.version,
@@ -285,6 +304,10 @@ impl Build<'_> {
             layers: &layers,
             distribution: &lock.distribution,
             lock: Digest::of(lock::write(lock).as_bytes()),
+            locked: lock,
+            materials: &self.materials(role, lock),
+            options,
+            released: dates.max().unwrap_or(plan::EPOCH),
             tree: &root.tree,
             stored: root.stored,
             tools: tools.map_or(&root.tree, |tools| &tools.tree),
