@@ -64,6 +64,10 @@ pub enum Verb {
     Build(BuildArguments),
     /// Say what an image is, or where a path in it comes from
     Inspect(InspectArguments),
+    /// Say what differs between two locks, two manifests or two images
+    Diff(DiffArguments),
+    /// Rebuild from nothing and compare with what was built before
+    Verify(VerifyArguments),
     /// Open a shell in what a failed maintainer script left, as the message of the build names it
     Enter {
         /// The directory that the message names
@@ -278,6 +282,53 @@ pub struct LabDownArguments {
     /// Where the lab is
     #[command(flatten)]
     pub place: LabPlace,
+}
+
+/// `rolecast diff`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  rolecast diff before/ha-lab.lock images/ha-lab.lock
+  rolecast diff old/rack/manifest.json out/rack/manifest.json --markdown
+  rolecast diff old/rack/rack.raw out/rack/rack.raw")]
+pub struct DiffArguments {
+    /// A lock, a manifest.json, a disk image, a network root (root.img), a squashfs or a root tarball
+    pub before: PathBuf,
+    /// Another of the same kind
+    pub after: PathBuf,
+    /// Print Markdown for a merge request: a summary, and long lists folded
+    #[arg(long, conflicts_with = "json")]
+    pub markdown: bool,
+    /// Exit with code 5 when they differ [default: 0 whether they differ or not]
+    #[arg(long)]
+    pub exit_code: bool,
+}
+
+/// `rolecast verify`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  rolecast verify images/ha-lab.toml
+  rolecast verify images/ha-lab.toml --role rack --against /srv/images
+  rolecast verify images/ha-lab.toml --against received/rack/manifest.json
+
+Exit code: 0 when every byte is the same, 5 when one is not.")]
+pub struct VerifyArguments {
+    /// The image file, with its lock
+    pub image: PathBuf,
+    /// What to compare with: a manifest.json, a role's directory, or the directory above the roles'
+    #[arg(long, value_name = "MANIFEST|DIR", default_value = "out")]
+    pub against: PathBuf,
+    /// Only these roles [default: all that are there]
+    #[arg(long = "role", value_name = "ROLE")]
+    pub roles: Vec<String>,
+    /// The executable laid as rolecast-join [default: the one beside rolecast]
+    #[arg(long, value_name = "FILE")]
+    pub agent: Option<PathBuf>,
+    /// Where packages come from
+    #[command(flatten)]
+    pub mirrors: MirrorArguments,
+    /// How many processors to use [default: all]
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<usize>,
 }
 
 /// A cluster and its secrets.

@@ -3,6 +3,8 @@
 pub mod build;
 pub mod check;
 mod cluster;
+pub mod diff;
+mod differences;
 pub mod enter;
 pub mod generate;
 pub mod inspect;
@@ -14,4 +16,5 @@ pub mod secrets;
 pub mod seed;
 mod shown;
 pub mod store;
+pub mod verify;
 mod world;
