@@ -9,6 +9,7 @@ import glob
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -174,6 +175,21 @@ class Machine:
         for process in self.processes:
             process.stop(signal.SIGKILL)
         self.processes.clear()
+        self.kill_dhcpd()
+
+    def kill_dhcpd(self) -> None:
+        """Ends dhcpd as a crash does, if it runs."""
+        number = self.file("var/lib/maas/dhcpd.pid")
+        if number.exists():
+            with contextlib.suppress(ProcessLookupError, ValueError):
+                os.kill(int(number.read_text()), signal.SIGKILL)
+            number.unlink()
+
+    def dhcpd_state(self) -> str:
+        """What its dhcpd says last of the pair: `normal` when both are well."""
+        leases = self.file("var/lib/maas/dhcp/dhcpd.leases")
+        states = re.findall(r"my state ([a-z-]+)", leases.read_text()) if leases.exists() else []
+        return states[-1] if states else ""
 
 
 class World:

@@ -90,10 +90,14 @@ class Region(unittest.TestCase):
         self.assertIsNone(self.one.event_loops())
         self.assertEqual(secret.read_text(), "bb" * 16)
 
+    def both(self) -> dict[str, object] | None:
+        loops = self.one.event_loops() or {}
+        return loops if len(loops) == 2 else None
+
     def test_two_regions_know_each_other_and_one_that_ends_is_dropped(self) -> None:
         self.ready(self.one)
         self.ready(self.two)
-        loops = eventually("both", lambda: (l := self.one.event_loops() or {}) if len(l) == 2 else None)
+        loops = eventually("both", self.both)
         self.assertEqual(sorted(name.split(":pid=")[0] for name in loops), ["region-1", "region-2"])
         self.assertIn([["10.78.0.12", 5250]], loops.values())
         self.assertEqual(self.two.processes.pop().stop(signal.SIGTERM), 0)
@@ -113,7 +117,7 @@ class Region(unittest.TestCase):
             self.world.ip(machine, *words)
             self.addCleanup(self.world.ip, machine, "address", "delete", *words[2:])
             self.ready(machine)
-        loops = eventually("both", lambda: (l := self.one.event_loops() or {}) if len(l) == 2 else None)
+        loops = eventually("both", self.both)
         self.assertEqual(sorted(ends for ends in loops.values()), [[["10.78.0.11", 5250]], [["10.78.0.12", 5250]]])
 
     def test_two_machines_of_one_host_name_are_one_controller(self) -> None:
@@ -222,8 +226,8 @@ class Region(unittest.TestCase):
 
     def test_a_standby_takes_no_rows(self) -> None:
         self.ready(self.one)
-        self.world.sql("ALTER DATABASE maasdb SET default_transaction_read_only = on")
-        self.addCleanup(self.world.sql, "ALTER DATABASE maasdb RESET default_transaction_read_only")
+        self.world.sql("ALTER ROLE maas SET default_transaction_read_only = on")
+        self.addCleanup(self.world.sql, "ALTER ROLE maas RESET default_transaction_read_only")
         self.world.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'maas'")
         answer = self.got("POST", "/MAAS/stub/rows/", {"n": 1, "client": "c"}, as_json=True)
         self.assertEqual(answer.status, 503)
