@@ -64,11 +64,23 @@ pub enum Verb {
     Build(BuildArguments),
     /// Say what an image is, or where a path in it comes from
     Inspect(InspectArguments),
+    /// Say what differs between two locks, two manifests or two images
+    Diff(DiffArguments),
+    /// Rebuild from nothing and compare with what was built before
+    Verify(VerifyArguments),
     /// Open a shell in what a failed maintainer script left, as the message of the build names it
     Enter {
         /// The directory that the message names
         directory: PathBuf,
     },
+    /// Boot the built images as a cluster on a private network of this host (needs root)
+    #[command(subcommand)]
+    Lab(LabVerb),
+    /// Make, show and change the secrets of a cluster
+    #[command(subcommand)]
+    Secrets(SecretsVerb),
+    /// Write each machine's seed: who it is and what it needs to know
+    Seed(SeedArguments),
     /// Look after the store
     #[command(subcommand)]
     Store(StoreVerb),
@@ -189,6 +201,223 @@ pub struct InspectArguments {
     pub image: PathBuf,
     /// A path inside the image
     pub path: Option<String>,
+}
+
+/// `rolecast lab`.
+#[derive(Debug, Subcommand)]
+pub enum LabVerb {
+    /// Make the machines, power them on, and wait until all have joined; they run on until `down`
+    Up(LabUpArguments),
+    /// Say how far each machine is
+    Status(LabPlace),
+    /// Open a shell on a machine, or run a command there
+    Shell(LabShellArguments),
+    /// End the lab and remove all that it made, also after a crash
+    Down(LabDownArguments),
+}
+
+/// Where a lab is.
+#[derive(Clone, Debug, Args)]
+pub struct LabPlace {
+    /// The lab's directory [default: .rolecast/lab beside the project]
+    #[arg(long, value_name = "DIR")]
+    pub directory: Option<PathBuf>,
+}
+
+/// What machines are made of, as typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LabBackEnd {
+    /// systemd as PID 1 of a container, on the root inside the disk image; seconds
+    Container,
+    /// Virtual machines: firmware, boot loader, verity and all; minutes where they are emulated
+    Qemu,
+}
+
+/// `rolecast lab up`.
+#[derive(Debug, Args)]
+#[command(after_help = "Interrupted, it leaves the machines running: `rolecast lab down` removes them.
+
+Examples:
+  rolecast build images/ha-lab.toml --format disk && sudo rolecast lab up images/ha-lab.toml
+  rolecast lab up images/ha-lab.toml --back-end qemu --nodes region-1,region-2,rack-1")]
+pub struct LabUpArguments {
+    /// The image file; it describes a cluster
+    pub image: PathBuf,
+    /// What machines are made of
+    #[arg(long, value_name = "WHAT", default_value = "container")]
+    pub back_end: LabBackEnd,
+    /// Only these nodes [default: all of the cluster]
+    #[arg(long, value_name = "NODE", value_delimiter = ',')]
+    pub nodes: Vec<String>,
+    /// Where the images are
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    pub output: PathBuf,
+    /// Where the lab is
+    #[command(flatten)]
+    pub place: LabPlace,
+}
+
+/// `rolecast lab shell`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  rolecast lab shell region-1
+  rolecast lab shell region-1 -- patronictl list")]
+pub struct LabShellArguments {
+    /// The machine
+    pub node: String,
+    /// A command, instead of a shell
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+    /// Where the lab is
+    #[command(flatten)]
+    pub place: LabPlace,
+}
+
+/// `rolecast lab down`.
+#[derive(Debug, Args)]
+pub struct LabDownArguments {
+    /// Keep the lab's files: consoles, state, seeds
+    #[arg(long)]
+    pub keep: bool,
+    /// Where the lab is
+    #[command(flatten)]
+    pub place: LabPlace,
+}
+
+/// `rolecast diff`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  rolecast diff before/ha-lab.lock images/ha-lab.lock
+  rolecast diff old/rack/manifest.json out/rack/manifest.json --markdown
+  rolecast diff old/rack/rack.raw out/rack/rack.raw")]
+pub struct DiffArguments {
+    /// A lock, a manifest.json, a disk image, a network root (root.img), a squashfs or a root tarball
+    pub before: PathBuf,
+    /// Another of the same kind
+    pub after: PathBuf,
+    /// Print Markdown for a merge request: a summary, and long lists folded
+    #[arg(long, conflicts_with = "json")]
+    pub markdown: bool,
+    /// Exit with code 5 when they differ [default: 0 whether they differ or not]
+    #[arg(long)]
+    pub exit_code: bool,
+}
+
+/// `rolecast verify`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  rolecast verify images/ha-lab.toml
+  rolecast verify images/ha-lab.toml --role rack --against /srv/images
+  rolecast verify images/ha-lab.toml --against received/rack/manifest.json
+
+Exit code: 0 when every byte is the same, 5 when one is not.")]
+pub struct VerifyArguments {
+    /// The image file, with its lock
+    pub image: PathBuf,
+    /// What to compare with: a manifest.json, a role's directory, or the directory above the roles'
+    #[arg(long, value_name = "MANIFEST|DIR", default_value = "out")]
+    pub against: PathBuf,
+    /// Only these roles [default: all that are there]
+    #[arg(long = "role", value_name = "ROLE")]
+    pub roles: Vec<String>,
+    /// The executable laid as rolecast-join [default: the one beside rolecast]
+    #[arg(long, value_name = "FILE")]
+    pub agent: Option<PathBuf>,
+    /// Where packages come from
+    #[command(flatten)]
+    pub mirrors: MirrorArguments,
+    /// How many processors to use [default: all]
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<usize>,
+}
+
+/// A cluster and its secrets.
+#[derive(Clone, Debug, Args)]
+pub struct ClusterArguments {
+    /// The image file
+    pub image: PathBuf,
+    /// For generic images: the file with `[cluster]`, `[node.NAME]` and `[[dhcp]]`
+    #[arg(long, value_name = "FILE")]
+    pub cluster: Option<PathBuf>,
+    /// The secrets file; encrypted if named `*.age` [default: secrets/NAME.toml beside `images`]
+    #[arg(long, value_name = "FILE", env = "ROLECAST_SECRETS")]
+    pub secrets: Option<PathBuf>,
+    /// Your age identity, for an encrypted secrets file
+    #[arg(long, value_name = "FILE", env = "ROLECAST_AGE_IDENTITY")]
+    pub identity: Option<PathBuf>,
+}
+
+/// `rolecast secrets`.
+#[derive(Debug, Subcommand)]
+pub enum SecretsVerb {
+    /// Make the secrets of a cluster, or add what is missing for nodes that are new
+    #[command(after_help = "Examples:
+  rolecast secrets init images/ha-lab.toml
+  rolecast secrets init images/ha-lab.toml --recipient age1…")]
+    Init {
+        /// Whose
+        #[command(flatten)]
+        cluster: ClusterArguments,
+        /// Encrypt the file with age, for this recipient
+        #[arg(long = "recipient", value_name = "RECIPIENT")]
+        recipients: Vec<String>,
+    },
+    /// List the secrets: names, ages, days that certificates have left
+    #[command(after_help = "Example:\n  rolecast secrets show images/ha-lab.toml --reveal admin_password")]
+    Show {
+        /// Whose
+        #[command(flatten)]
+        cluster: ClusterArguments,
+        /// Print the value of this one, and nothing else
+        #[arg(long, value_name = "NAME")]
+        reveal: Option<String>,
+    },
+    /// Replace secrets; `rolecast apply --all` then brings them to the machines
+    #[command(after_help = "Examples:
+  rolecast secrets rotate images/ha-lab.toml                    passwords, MAAS's secret and certificates
+  rolecast secrets rotate images/ha-lab.toml database_password
+  rolecast secrets rotate images/ha-lab.toml region-1           the certificate of a node
+  rolecast secrets rotate images/ha-lab.toml --ca               begin, or go on with, a new authority")]
+    Rotate {
+        /// Whose
+        #[command(flatten)]
+        cluster: ClusterArguments,
+        /// Secrets, and nodes for their certificates [default: all of both]
+        names: Vec<String>,
+        /// Take the next step of changing the cluster's authority
+        #[arg(long, conflicts_with = "names")]
+        ca: bool,
+    },
+}
+
+/// `rolecast seed`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  rolecast seed images/ha-lab.toml
+  rolecast seed images/ha-lab.toml rack-1 --output /mnt/seeds")]
+pub struct SeedArguments {
+    /// Whose
+    #[command(flatten)]
+    pub cluster: ClusterArguments,
+    /// Nodes [default: all]
+    pub nodes: Vec<String>,
+    /// Where the seeds go, a directory a node [default: beside the secrets file, named as the image file]
+    #[arg(long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// What the seeds may hold
+    #[command(flatten)]
+    pub terms: TermsArguments,
+}
+
+/// What seeds may hold.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct TermsArguments {
+    /// Put secrets also into what travels over plain HTTP, where anyone on the network can read it
+    #[arg(long)]
+    pub secrets_over_http: bool,
+    /// Let regions keep their state in memory only: a reboot loses the database
+    #[arg(long)]
+    pub memory_state: bool,
 }
 
 /// `rolecast store`.

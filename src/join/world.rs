@@ -4,6 +4,8 @@
 //! system. A fact that was not looked at is `None`; after every action all facts are forgotten. Tests put a model of a
 //! whole cluster in an adapter's place.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 /// What was looked at, each fact by its question.
@@ -13,8 +15,8 @@ pub struct Facts {
     pub local: Option<Local>,
     /// [`Question::Etcd`].
     pub etcd: Option<Etcd>,
-    /// [`Question::Voters`].
-    pub voters: Option<Vec<Voter>>,
+    /// [`Question::Peers`].
+    pub peers: Option<Vec<Peer>>,
     /// [`Question::Database`].
     pub database: Option<Database>,
     /// [`Question::Schema`].
@@ -34,8 +36,8 @@ pub enum Question {
     Local,
     /// This machine's member of etcd.
     Etcd,
-    /// What every other voter says of itself, and what the quorum says of its members.
-    Voters,
+    /// What every other voter of etcd and every other region says of itself, and what the quorum says of its members.
+    Peers,
     /// Patroni, the leader and this machine's data directory.
     Database,
     /// MAAS's schema in the database, through the local endpoint.
@@ -84,21 +86,42 @@ pub struct Etcd {
     pub healthy: bool,
 }
 
-/// What one other voter says, over mutual TLS.
+/// What one other machine says, over mutual TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Voter {
+pub struct Peer {
     /// Its name in the cluster.
     pub name: String,
-    /// Its answer.
+    /// What it says of etcd. Of a region that is no voter: [`Answer::NeverMember`] when its join answers.
     pub answer: Answer,
+    /// What its join says of the rest; none when that does not answer.
+    pub says: Option<Says>,
+    /// Whether MAAS's API answers there, with event loops.
+    pub serves: bool,
 }
 
-/// A voter's answer.
+/// What a join tells its peers. No secret, and nothing that only the quorum can know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub struct Says {
+    /// What its record says of etcd.
+    pub etcd: EtcdRecord,
+    /// Whether its etcd has data.
+    pub etcd_data: bool,
+    /// Whether its data directory of PostgreSQL holds anything.
+    pub database: bool,
+    /// The generation of its accepted ticket.
+    pub generation: u64,
+    /// The generation of secrets that its services run with.
+    pub secrets_generation: u64,
+    /// The version of its image.
+    pub version: String,
+}
+
+/// A peer's answer about etcd.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// None: off, cut off, or not that far yet.
     Nothing(String),
-    /// Its join says that it has never been a member: no record and no data.
+    /// Its join says that it has never been a member and never begun to be: no record and no data.
     NeverMember,
     /// Its join says that it is a member or has begun to become one, but it cannot speak for a quorum.
     NoQuorum,
@@ -132,8 +155,8 @@ pub struct Database {
     pub running: bool,
     /// This member as Patroni says: `running` or `streaming` among others; none when it does not answer.
     pub state: Option<String>,
-    /// Members that stream from the leader, by name.
-    pub streaming: Vec<String>,
+    /// Members whose Patroni lives, with the state of their PostgreSQL: `running`, `streaming`, `stopped` and so on.
+    pub members: BTreeMap<String, String>,
     /// Whether Patroni is paused.
     pub paused: bool,
     /// Whether the local endpoint leads to a writable database.
@@ -171,8 +194,11 @@ pub struct Schema {
 pub enum SchemaVersion {
     /// There is none.
     Absent,
-    /// A migration was begun and did not end.
+    /// A migration was begun and failed: trying again does not help.
     Half,
+    /// A migration was begun, did not end, and nobody holds its lock: the machine was lost, or the program was killed.
+    /// Each of its parts is a transaction, so it may go on.
+    CutOff,
     /// Older than the image's: its version.
     Older(String),
     /// The image's own.
@@ -253,17 +279,24 @@ pub enum Action {
     },
     /// Start Patroni; it bootstraps where nothing is, clones, rewinds or follows.
     StartPatroni,
+    /// Move aside (never delete) what this machine's own bootstrap left when it was cut off before it had an
+    /// identifier, and take its empty claim (`initialize`) back if that is still empty. Refuses while Patroni runs.
+    SetAsideBootstrap,
+    /// Have the running Patroni clone again (`reinitialize`, which it refuses on a leader), where this machine's own
+    /// clone was cut off and what it left is no database.
+    CloneAgain,
     /// Lift the pause so that a replica can be cloned.
     Resume,
     /// Pause Patroni: failover is the operator's.
     Pause,
-    /// Make MAAS's role and database, or give roles the ticket's passwords.
+    /// Make MAAS's role and database and the roles that Patroni's bootstrap should have made, or give roles the
+    /// ticket's passwords; records the ticket's generation in the database. Refuses when this is not the primary.
     PrepareDatabase,
-    /// Migrate MAAS's schema, under a lock in the database.
+    /// Migrate MAAS's schema, under a lock in the database. The migration ends when the lock's session does.
     Migrate,
     /// Put MAAS's shared secret where the version wants it, before a region runs.
     PlaceSecret,
-    /// Restart what reads a secret that changed.
+    /// Reload or restart what runs and reads a secret that changed, one at a time.
     ReloadSecrets,
     /// What is done once before MAAS's units start (`initialise` of maas.toml).
     InitialiseMaas,
@@ -314,6 +347,8 @@ pub struct Record {
     pub etcd: EtcdRecord,
     /// Whether this machine has begun to bootstrap the database.
     pub database_begun: bool,
+    /// Whether it has begun to clone the database, and the clone has not run yet.
+    pub database_cloning: bool,
     /// Whether it once had a running database.
     pub database_joined: bool,
     /// Whether MAAS was initialised here.

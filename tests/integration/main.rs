@@ -13,3 +13,5 @@ mod checkers;
 mod formats;
 mod mirrors;
 mod mistakes;
+mod report_page;
+mod trust;
