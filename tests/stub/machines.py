@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlencode
@@ -40,7 +40,7 @@ def run(*words: str, **more: Any) -> subprocess.CompletedProcess[str]:
     return done
 
 
-def eventually(what: str, ask: Callable[[], Value], seconds: float = 30.0) -> Value:
+def eventually(what: str, ask: Callable[[], Value | None], seconds: float = 30.0) -> Value:
     """Waits until `ask` gives something true."""
     until = time.monotonic() + seconds
     while not (found := ask()):
@@ -107,8 +107,10 @@ class Machine:
         self.processes: list[Process] = []
 
     def tell_release(self, version: str = "3.7", schema: str = "0042_stub", seconds: float = 0.0) -> None:
-        """maas.toml, as the image would hold it."""
-        text = f'version = "{version}"\n[schema]\nexpected = "{schema}"\n[stub]\nmigration-seconds = {seconds}\n'
+        """maas.toml, as the image would hold it. A rack's has no schema."""
+        text = f'version = "{version}"\n[stub]\nmigration-seconds = {seconds}\n'
+        if schema:
+            text += f'[schema]\nexpected = "{schema}"\n'
         (self.root / "usr/lib/rolecast/maas.toml").write_text(text)
 
     def file(self, path: str) -> Path:
@@ -141,7 +143,12 @@ class Machine:
         return process
 
     def ask(
-        self, method: str, path: str, body: dict[str, Any] | None = None, key: str | None = None, as_json: bool = False
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        key: str | None = None,
+        as_json: bool = False,
     ) -> Answer | None:
         """One request to its API, from the namespace of the switch; none when nothing answers."""
         headers = {"Connection": "close"}
@@ -244,6 +251,7 @@ class World:
         systemctl = machine.file("bin/systemctl")
         systemctl.write_text(SYSTEMCTL)
         systemctl.chmod(0o755)
+        machine.tell_release(schema="")
         self.machines.append(machine)
         return machine
 

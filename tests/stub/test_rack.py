@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 import unittest
+from functools import partial
 
 from machines import PREFIX, SECRET, Answer, Machine, Process, World, eventually
 
@@ -44,7 +45,10 @@ class Rack(unittest.TestCase):
         for region in self.regions:
             region.daemon("region")
         for region in self.regions:
-            eventually("both regions", lambda region=region: len(region.event_loops() or {}) == 2)
+            eventually("both regions", partial(self.both_regions, region))
+
+    def both_regions(self, region: Machine) -> bool:
+        return len(region.event_loops() or {}) == 2
 
     def tearDown(self) -> None:
         for machine in self.regions + self.racks:
@@ -101,7 +105,8 @@ class Rack(unittest.TestCase):
         for region in self.regions:
             self.assertIn(f"rack controller '{identity}' registered (via {region.address}:5250)", daemon.said())
         self.assertIn("MAAS stub", daemon.said())
-        shown = eventually("it runs", lambda: self.running() and self.api("GET", RACKS).json)[0]
+        eventually("it runs", self.running)
+        shown = self.api("GET", RACKS).json[0]
         self.assertEqual((shown["hostname"], shown["system_id"], shown["ip_addresses"]),
                          ("rack-1", identity, ["10.78.0.21"]))  # fmt: skip
         state = rack.file("var/lib/maas/rpc.state")
@@ -147,11 +152,11 @@ class Rack(unittest.TestCase):
                     line.recv(4096)
 
         threading.Thread(target=pretend, daemon=True).start()
-        self.world.sql("UPDATE maasserver_regioncontrollerprocess SET updated = now() + interval '1 hour'")
-        self.world.sql("INSERT INTO maasserver_regioncontrollerprocess (region_id, pid, updated) "
-                       "SELECT id, 1, now() + interval '1 hour' FROM maasserver_node LIMIT 1")  # fmt: skip
-        self.world.sql("INSERT INTO maasserver_regioncontrollerprocessendpoint "
-                       "SELECT id, '10.78.0.1', 5250 FROM maasserver_regioncontrollerprocess WHERE pid = 1")  # fmt: skip
+        self.world.sql(
+            "WITH fake AS (INSERT INTO maasserver_regioncontrollerprocess (region_id, pid, updated) "
+            "SELECT id, 1, now() + interval '1 hour' FROM maasserver_node LIMIT 1 RETURNING id) "
+            "INSERT INTO maasserver_regioncontrollerprocessendpoint SELECT id, '10.78.0.1', 5250 FROM fake"
+        )
         daemon = self.start_rack(rack)
         eventually("it is refused", lambda: "refused the secret (at 10.78.0.1:5250)" in daemon.said())
         self.assertNotIn("registered (via 10.78.0.1:5250)", daemon.said())
@@ -168,18 +173,23 @@ class Rack(unittest.TestCase):
         for times in (3, 4):
             region = self.regions[times % 2]
             region.end()
-            eventually("the end is seen", lambda times=times: daemon.said().count("ended") >= times - 2)
+            self.counts(daemon, "ended", times - 2)
             region.daemon("region")
-            eventually("registered anew", lambda times=times: daemon.said().count("registered (via") == times)
+            self.counts(daemon, "registered (via", times)
         self.assertEqual(len({*re.findall(r"controller '(\w+)' registered", daemon.said())}), 1)
+
+    def counts(self, daemon: Process, words: str, times: int) -> None:
+        eventually(f"{words} {times} times", lambda: daemon.said().count(words) >= times)
 
     def test_two_racks_of_one_host_name_are_one_and_the_api_shows_it(self) -> None:
         self.racks[1].hostname = "rack-1"
         self.addCleanup(setattr, self.racks[1], "hostname", "rack-2")
         for rack in self.racks:
             self.start_rack(rack)
-        shown = eventually("both addresses", lambda: [
-            rack for rack in self.api("GET", RACKS).json if len(rack["stub_connected_from"]) == 2])  # fmt: skip
+        shown = eventually(
+            "both addresses",
+            lambda: [rack for rack in self.api("GET", RACKS).json if len(rack["stub_connected_from"]) == 2],
+        )
         self.assertEqual([rack["hostname"] for rack in shown], ["rack-1"])
         self.assertEqual(self.identity(self.racks[0]), self.identity(self.racks[1]))
 
@@ -187,7 +197,8 @@ class Rack(unittest.TestCase):
         """Starts both, and gives their system ids."""
         for rack in self.racks:
             self.start_rack(rack)
-        known = eventually("both run", lambda: racks if len(racks := self.running()) == 2 else None)
+        eventually("both run", lambda: len(self.running()) == 2)
+        known = self.running()
         return known["rack-1"], known["rack-2"]
 
     def test_maas_turns_down_a_pair_that_cannot_work(self) -> None:

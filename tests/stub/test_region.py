@@ -6,6 +6,7 @@ import socket
 import stat
 import time
 import unittest
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from machines import SECRET, Answer, Machine, World, eventually
@@ -40,7 +41,7 @@ class Region(unittest.TestCase):
         for machine in (self.one, self.two):
             machine.end()
 
-    def got(self, method: str, path: str, body: dict[str, object] | None = None, **more: object) -> Answer:
+    def got(self, method: str, path: str, body: Mapping[str, object] | None = None, **more: object) -> Answer:
         answer = self.one.ask(method, path, body, **more)  # type: ignore[arg-type]
         if answer is None:
             raise AssertionError(f"{method} {path}: no answer")
