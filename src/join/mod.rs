@@ -13,6 +13,8 @@ mod etcd;
 pub mod kill;
 pub mod lay;
 pub mod machine;
+#[cfg(test)]
+mod model;
 mod prelude;
 mod rack;
 pub mod record;
