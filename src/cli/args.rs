@@ -69,6 +69,11 @@ pub enum Verb {
         /// The directory that the message names
         directory: PathBuf,
     },
+    /// Make, show and change the secrets of a cluster
+    #[command(subcommand)]
+    Secrets(SecretsVerb),
+    /// Write each machine's seed: who it is and what it needs to know
+    Seed(SeedArguments),
     /// Look after the store
     #[command(subcommand)]
     Store(StoreVerb),
@@ -189,6 +194,95 @@ pub struct InspectArguments {
     pub image: PathBuf,
     /// A path inside the image
     pub path: Option<String>,
+}
+
+/// A cluster and its secrets.
+#[derive(Clone, Debug, Args)]
+pub struct ClusterArguments {
+    /// The image file
+    pub image: PathBuf,
+    /// For generic images: the file with `[cluster]`, `[node.NAME]` and `[[dhcp]]`
+    #[arg(long, value_name = "FILE")]
+    pub cluster: Option<PathBuf>,
+    /// The secrets file; encrypted if named `*.age` [default: secrets/NAME.toml beside `images`]
+    #[arg(long, value_name = "FILE", env = "ROLECAST_SECRETS")]
+    pub secrets: Option<PathBuf>,
+    /// Your age identity, for an encrypted secrets file
+    #[arg(long, value_name = "FILE", env = "ROLECAST_AGE_IDENTITY")]
+    pub identity: Option<PathBuf>,
+}
+
+/// `rolecast secrets`.
+#[derive(Debug, Subcommand)]
+pub enum SecretsVerb {
+    /// Make the secrets of a cluster, or add what is missing for nodes that are new
+    #[command(after_help = "Examples:
+  rolecast secrets init images/ha-lab.toml
+  rolecast secrets init images/ha-lab.toml --recipient age1…")]
+    Init {
+        /// Whose
+        #[command(flatten)]
+        cluster: ClusterArguments,
+        /// Encrypt the file with age, for this recipient
+        #[arg(long = "recipient", value_name = "RECIPIENT")]
+        recipients: Vec<String>,
+    },
+    /// List the secrets: names, ages, days that certificates have left
+    #[command(after_help = "Example:\n  rolecast secrets show images/ha-lab.toml --reveal admin_password")]
+    Show {
+        /// Whose
+        #[command(flatten)]
+        cluster: ClusterArguments,
+        /// Print the value of this one, and nothing else
+        #[arg(long, value_name = "NAME")]
+        reveal: Option<String>,
+    },
+    /// Replace secrets; `rolecast apply --all` then brings them to the machines
+    #[command(after_help = "Examples:
+  rolecast secrets rotate images/ha-lab.toml                    passwords, MAAS's secret and certificates
+  rolecast secrets rotate images/ha-lab.toml database_password
+  rolecast secrets rotate images/ha-lab.toml region-1           the certificate of a node
+  rolecast secrets rotate images/ha-lab.toml --ca               begin, or go on with, a new authority")]
+    Rotate {
+        /// Whose
+        #[command(flatten)]
+        cluster: ClusterArguments,
+        /// Secrets, and nodes for their certificates [default: all of both]
+        names: Vec<String>,
+        /// Take the next step of changing the cluster's authority
+        #[arg(long, conflicts_with = "names")]
+        ca: bool,
+    },
+}
+
+/// `rolecast seed`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  rolecast seed images/ha-lab.toml
+  rolecast seed images/ha-lab.toml rack-1 --output /mnt/seeds")]
+pub struct SeedArguments {
+    /// Whose
+    #[command(flatten)]
+    pub cluster: ClusterArguments,
+    /// Nodes [default: all]
+    pub nodes: Vec<String>,
+    /// Where the seeds go, a directory a node [default: beside the secrets file, named as the image file]
+    #[arg(long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// What the seeds may hold
+    #[command(flatten)]
+    pub terms: TermsArguments,
+}
+
+/// What seeds may hold.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct TermsArguments {
+    /// Put secrets also into what travels over plain HTTP, where anyone on the network can read it
+    #[arg(long)]
+    pub secrets_over_http: bool,
+    /// Let regions keep their state in memory only: a reboot loses the database
+    #[arg(long)]
+    pub memory_state: bool,
 }
 
 /// `rolecast store`.

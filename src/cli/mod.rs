@@ -15,7 +15,7 @@ use clap::Parser as _;
 
 use crate::report::{Diagnostic, Kind, Report, Severity, render, render_json};
 
-use args::{Arguments, StoreVerb, Verb};
+use args::{Arguments, SecretsVerb, StoreVerb, Verb};
 use settings::Settings;
 
 /// Runs the command line of this process.
@@ -40,6 +40,10 @@ pub fn main() -> ExitCode {
         Verb::Build(arguments) => verb::build::run(&arguments, &settings),
         Verb::Inspect(arguments) => verb::inspect::run(&arguments, &settings),
         Verb::Enter { directory } => verb::enter::run(&directory),
+        Verb::Secrets(SecretsVerb::Init { cluster, recipients }) => verb::secrets::init(&cluster, recipients),
+        Verb::Secrets(SecretsVerb::Show { cluster, reveal }) => verb::secrets::show(&cluster, reveal.as_deref()),
+        Verb::Secrets(SecretsVerb::Rotate { cluster, names, ca }) => verb::secrets::rotate(&cluster, &names, ca),
+        Verb::Seed(arguments) => verb::seed::run(&arguments),
         Verb::Store(StoreVerb::Stats) => verb::store::stats(&settings),
         Verb::Store(StoreVerb::Gc { older_than }) => verb::store::collect(older_than, &settings),
         Verb::Generate(verb) => verb::generate::run(&verb),

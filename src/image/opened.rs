@@ -30,6 +30,8 @@ pub struct PartitionFacts {
 pub struct Opened {
     /// The partitions; none for a bare squashfs.
     pub partitions: Vec<PartitionFacts>,
+    /// Where the root's squashfs begins and how long it is, in bytes.
+    pub root_range: (u64, u64),
     root: Image<ReadRange<File>>,
 }
 
@@ -93,7 +95,7 @@ impl Opened {
             }
         };
         let root = Image::open(ReadRange::new(file, offset, size)).map_err(|error| refuse(error.to_string()))?;
-        Ok(Self { partitions, root })
+        Ok(Self { partitions, root_range: (offset, size), root })
     }
 
     /// What is at `path`, if anything is.

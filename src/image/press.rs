@@ -88,7 +88,7 @@ pub fn press(
         if let Some(parent) = path.parent() {
             files::make_directory(parent).map_err(Diagnostic::from)?;
         }
-        let poured = store.pour(recipe, &path, &|bytes| task.advance(bytes)).map_err(storage)?;
+        let poured = store.pour(recipe, &path, &|bytes| task.advance(bytes))?;
         outputs.push(Output { format: *format, file: file.clone(), size: poured.size, sha256: poured.digest });
     }
     drop(task);
@@ -100,7 +100,7 @@ pub fn press(
     let text = manifest.to_text().map_err(|error| Diagnostic::error(Kind::Internal, error.to_string()))?;
     files::write_atomically(&directory.join("manifest.json"), text.as_bytes()).map_err(Diagnostic::from)?;
     let key = origins_key(&manifest.tree.digest);
-    store.record(&key, vec![request.stored], &request.stored).map_err(storage)?;
+    store.record(&key, vec![request.stored], &request.stored)?;
     Ok(manifest)
 }
 
@@ -119,10 +119,6 @@ pub fn origins(tree: &Digest, store: &Store) -> Result<Option<Tree>, StoreError>
         Some(stored) => store.tree(&stored).map(Some),
         None => Ok(None),
     }
-}
-
-fn storage(error: StoreError) -> Report {
-    Diagnostic::from(error).into()
 }
 
 /// A sealed root with what boots it.
@@ -176,7 +172,7 @@ fn plan_outputs(
 }
 
 fn root_facts(sealed: &Sealed, store: &Store) -> Result<RootFacts, Report> {
-    let squashfs = store.digest_of(&sealed.root.squashfs).map_err(storage)?;
+    let squashfs = store.digest_of(&sealed.root.squashfs)?;
     Ok(RootFacts {
         hash: sealed.root.root_hash,
         size: squashfs.size,

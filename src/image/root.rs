@@ -13,7 +13,7 @@ use crate::digest::{Digest, Hasher, Key};
 use crate::format::squashfs::{self, Params, Segment, SegmentIndex};
 use crate::format::{Bytes, Recipe, verity};
 use crate::report::{Diagnostic, Kind, Progress, Report, Unit};
-use crate::store::{ReadRange, Store, StoreError};
+use crate::store::{ReadRange, Store};
 use crate::tree::{Content, Tree, TreePath};
 
 use super::group;
@@ -93,10 +93,6 @@ fn internal(error: impl std::fmt::Display) -> Report {
     Diagnostic::error(Kind::Internal, error.to_string()).into()
 }
 
-fn storage(error: StoreError) -> Report {
-    Diagnostic::from(error).into()
-}
-
 /// The verity superblock's UUID: version 8 (RFC 9562), from what is sealed.
 fn uuid(leaves: &[u8]) -> [u8; 16] {
     let mut uuid = [0; 16];
@@ -116,7 +112,7 @@ fn segment(store: &Store, label: &str, contents: &[Content], params: &Params) ->
         .input("level", params.level)
         .input("block size", params.block_size)
         .input("contents", listed.finish());
-    let made = match store.result::<StoredSegment>(&key).map_err(storage)? {
+    let made = match store.result::<StoredSegment>(&key)? {
         Some(made) => made,
         None => compress(store, contents, params, &key)?,
     };
@@ -124,7 +120,7 @@ fn segment(store: &Store, label: &str, contents: &[Content], params: &Params) ->
 }
 
 fn compress(store: &Store, contents: &[Content], params: &Params, key: &Key) -> Result<StoredSegment, Report> {
-    let mut writer = store.writer().map_err(storage)?;
+    let mut writer = store.writer()?;
     let inputs = contents.iter().map(|content| squashfs::Input {
         digest: content.digest,
         size: content.size,
@@ -132,9 +128,9 @@ fn compress(store: &Store, contents: &[Content], params: &Params, key: &Key) -> 
     });
     let index = squashfs::compress(inputs, params, &mut writer)
         .map_err(|error| Report::from(Diagnostic::error(Kind::World, describe(&error))))?;
-    let (object, _) = writer.finish().map_err(storage)?;
+    let (object, _) = writer.finish()?;
     let made = StoredSegment { object, index };
-    store.record(key, vec![object], &made).map_err(storage)?;
+    store.record(key, vec![object], &made)?;
     Ok(made)
 }
 
@@ -187,19 +183,19 @@ fn object_leaves(store: &Store, object: &Digest, length: u64) -> Result<Vec<u8>,
         .input("salt", Digest::of(&SALT))
         .input("object", object)
         .input("length", length);
-    if let Some((stored, size)) = store.result::<(Digest, u64)>(&key).map_err(storage)? {
-        return store.read(&Content::whole(stored, size)).map_err(storage);
+    if let Some((stored, size)) = store.result::<(Digest, u64)>(&key)? {
+        return Ok(store.read(&Content::whole(stored, size))?);
     }
     let mut recipe = Recipe::new();
     recipe.push(Bytes::Object { object: *object, offset: 0, length }, Arc::from("segment"));
     let leaves = leaves_of(store, &recipe)?;
-    let stored = store.put(&leaves).map_err(storage)?;
-    store.record(&key, vec![*object, stored], &(stored, leaves.len() as u64)).map_err(storage)?;
+    let stored = store.put(&leaves)?;
+    store.record(&key, vec![*object, stored], &(stored, leaves.len() as u64))?;
     Ok(leaves)
 }
 
 fn leaves_of(store: &Store, recipe: &Recipe) -> Result<Vec<u8>, Report> {
     let mut leaves = verity::Leaves::new(&SALT);
-    store.feed(recipe, &mut |bytes| leaves.update(bytes)).map_err(storage)?;
+    store.feed(recipe, &mut |bytes| leaves.update(bytes))?;
     leaves.finish().map_err(internal)
 }

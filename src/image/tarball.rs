@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use crate::digest::{Digest, Hasher, Key};
 use crate::format::{Recipe, targz};
 use crate::report::{Diagnostic, Kind, Progress, Report, Unit};
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 use crate::tree::{Kind as NodeKind, Node, Tree, TreePath};
 
 use super::group::{self, Group};
@@ -37,7 +37,7 @@ pub fn press(tree: &Tree, layers: &[String], store: &Store, progress: &dyn Progr
     let mut made = made?;
     let mut end = Vec::new();
     targz::end(LEVEL, &mut end).map_err(failed)?;
-    made.push((store.put(&end).map_err(storage)?, end.len() as u64, "end of archive".to_owned()));
+    made.push((store.put(&end)?, end.len() as u64, "end of archive".to_owned()));
     Ok(targz::assemble(&made))
 }
 
@@ -62,15 +62,15 @@ fn is_second_name(path: &TreePath, node: &Node) -> bool {
 fn member(tree: &Tree, group: &Group, store: &Store) -> Result<(Digest, u64, String), Report> {
     let nodes: Vec<(&TreePath, &Node)> = group.paths.iter().filter_map(|path| Some((path, tree.get(path)?))).collect();
     let key = Key::new("tar.member", MEMBER_VERSION).input("level", LEVEL).input("nodes", nodes_digest(&nodes));
-    if let Some((object, size)) = store.result::<(Digest, u64)>(&key).map_err(storage)? {
+    if let Some((object, size)) = store.result::<(Digest, u64)>(&key)? {
         return Ok((object, size, group.label.clone()));
     }
-    let mut writer = store.writer().map_err(storage)?;
+    let mut writer = store.writer()?;
     let entries = nodes.iter().map(|(path, node)| (*path, *node));
     let open = |content: &crate::tree::Content| store.reader(content).map_err(std::io::Error::other);
     targz::member(entries, open, LEVEL, &mut writer).map_err(failed)?;
-    let (object, size) = writer.finish().map_err(storage)?;
-    store.record(&key, vec![object], &(object, size)).map_err(storage)?;
+    let (object, size) = writer.finish()?;
+    store.record(&key, vec![object], &(object, size))?;
     Ok((object, size, group.label.clone()))
 }
 
@@ -88,8 +88,4 @@ fn nodes_digest(nodes: &[(&TreePath, &Node)]) -> Digest {
 fn failed(error: impl std::error::Error) -> Report {
     let cause = error.source().map_or(String::new(), |source| format!(": {source}"));
     Diagnostic::error(Kind::World, format!("the tarball cannot be made: {error}{cause}")).into()
-}
-
-fn storage(error: StoreError) -> Report {
-    Diagnostic::from(error).into()
 }

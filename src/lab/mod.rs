@@ -2,3 +2,22 @@
 //!
 //! Owns machines (containers and QEMU), the network that they share, faults, the client that watches, scenarios and
 //! their report. Never talks to anything outside the network that it made.
+
+pub mod client;
+mod cluster;
+mod container;
+mod group;
+pub mod junit;
+mod ledger;
+pub mod machine;
+mod network;
+mod observe;
+pub mod report;
+mod role;
+pub mod timeline;
+mod tools;
+
+pub use cluster::{Lab, LabPlan};
+pub use machine::{BackEnd, Exec, Identity, Machine, Outcome};
+pub use network::Network;
+pub use tools::wait_for;

@@ -188,26 +188,6 @@ impl<'a> Workshop<'a> {
         Ok(Some(Laid { digest, tree }))
     }
 
-    /// A tree that was made from `base` (an overlay laid on it, say), to be used with [`Workshop::run`]: its checkout
-    /// lies over that of `base`.
-    ///
-    /// # Errors
-    /// When it cannot be stored or written.
-    pub fn derived(&self, base: &Laid, tree: Tree, listener: Listener<'_>) -> Result<Laid, Report> {
-        let digest = self.store.put_tree(&tree).map_err(Diagnostic::from)?;
-        let slot = self.slot(&digest);
-        let mut checkout = locked(&slot);
-        if checkout.is_none() {
-            let mut lower = self.checkout(base, listener)?;
-            let directory = self.directory();
-            let request = Request::Checkout { tree: digest, base: Some(base.digest), directory: directory.clone() };
-            self.ask(request, "overlay", &directory, listener)?;
-            lower.insert(0, directory);
-            *checkout = Some(lower);
-        }
-        Ok(Laid { digest, tree: Arc::new(tree) })
-    }
-
     /// Runs a program over a laid tree, which stays as it is; returns digest and size of each output, in order.
     ///
     /// # Errors

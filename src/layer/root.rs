@@ -7,7 +7,7 @@ use crate::digest::Digest;
 use crate::plan::Permission;
 use crate::plan::{PlannedBody, RolePlan};
 use crate::report::{Diagnostic, Kind, Report};
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 use crate::tree::{Content, Kind as NodeKind, Meta, Node, Origin, Tree, TreePath};
 
 use super::configure::Laid;
@@ -51,12 +51,12 @@ pub struct RoleRoot {
 /// # Errors
 /// When something written does not fit the configured tree, at its line.
 pub fn assemble(plan: &RolePlan, laid: &Laid, image: Image<'_>, store: &Store) -> Result<RoleRoot, Report> {
-    if let Some(stored) = store.result::<Digest>(&plan.key).map_err(storage)? {
-        return Ok(RoleRoot { tree: store.tree(&stored).map_err(storage)?, stored, reused: true });
+    if let Some(stored) = store.result::<Digest>(&plan.key)? {
+        return Ok(RoleRoot { tree: store.tree(&stored)?, stored, reused: true });
     }
     let mut tree = (*laid.tree).clone();
     overlay::remove(&mut tree, &plan.remove)?;
-    let keep = |bytes: &[u8]| Ok(Content::whole(store.put(bytes).map_err(storage)?, bytes.len() as u64));
+    let keep = |bytes: &[u8]| Ok(Content::whole(store.put(bytes)?, bytes.len() as u64));
     overlay::lay(&mut tree, &plan.files, image.epoch, keep)?;
     add(&mut tree, AGENT, 0o755, keep(image.agent)?, "the agent", image.epoch)?;
     let accounts = Accounts::parse(&text(&tree, &path("etc/passwd"), store)?, &text(&tree, &path("etc/group"), store)?);
@@ -66,13 +66,9 @@ pub fn assemble(plan: &RolePlan, laid: &Laid, image: Image<'_>, store: &Store) -
     }
     tables(&mut tree, plan, image, store)?;
     let tree = settle::settle(tree, image.epoch, keep)?;
-    let stored = store.put_tree(&tree).map_err(storage)?;
-    store.record(&plan.key, objects(&tree, stored), &stored).map_err(storage)?;
+    let stored = store.put_tree(&tree)?;
+    store.record(&plan.key, objects(&tree, stored), &stored)?;
     Ok(RoleRoot { tree, stored, reused: false })
-}
-
-fn storage(error: StoreError) -> Report {
-    Diagnostic::from(error).into()
 }
 
 /// A path that is written in this room; all of them parse.
@@ -91,7 +87,7 @@ fn objects(tree: &Tree, stored: Digest) -> Vec<Digest> {
 fn text(tree: &Tree, path: &TreePath, store: &Store) -> Result<String, Report> {
     let place = tree.resolve(path).map_err(|error| Diagnostic::error(Kind::Input, error.to_string()))?;
     match tree.get(&place).and_then(Node::content) {
-        Some(content) => Ok(String::from_utf8_lossy(&store.read(content).map_err(storage)?).into_owned()),
+        Some(content) => Ok(String::from_utf8_lossy(&store.read(content)?).into_owned()),
         None => Ok(String::new()),
     }
 }
@@ -133,7 +129,7 @@ fn tables(tree: &mut Tree, plan: &RolePlan, image: Image<'_>, store: &Store) -> 
         let mut release: String =
             shipped.lines().filter(|line| !line.starts_with("IMAGE_")).collect::<Vec<_>>().join("\n");
         release.push_str(&format!("\nIMAGE_ID={}\nIMAGE_VERSION={}\n", plan.name, image.version));
-        let content = Content::whole(store.put(release.as_bytes()).map_err(storage)?, release.len() as u64);
+        let content = Content::whole(store.put(release.as_bytes())?, release.len() as u64);
         add(tree, "usr/lib/os-release", 0o644, content, "the image's name in os-release", image.epoch)?;
     }
     let state: Vec<String> = plan.state.iter().map(|state| format!("/{}", state.path)).collect();
@@ -142,7 +138,7 @@ fn tables(tree: &mut Tree, plan: &RolePlan, image: Image<'_>, store: &Store) -> 
         "late": plan.late(), "state": state,
     });
     let table = format!("{table:#}\n");
-    let content = Content::whole(store.put(table.as_bytes()).map_err(storage)?, table.len() as u64);
+    let content = Content::whole(store.put(table.as_bytes())?, table.len() as u64);
     add(tree, TABLE, 0o644, content, "the table for the agent", image.epoch)
 }
 

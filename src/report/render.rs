@@ -33,16 +33,22 @@ fn group(diagnostic: &Diagnostic) -> Group<'_> {
         Severity::Warning => Level::WARNING,
     };
     let mut group = Group::with_title(level.primary_title(diagnostic.message.as_str()));
-    for (index, label) in diagnostic.labels.iter().enumerate() {
-        let kind = if index == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
-        let length = label.span.source.text.len();
-        let range = label.span.range.start.min(length)..label.span.range.end.min(length);
-        let mut annotation = kind.span(range);
-        if !label.text.is_empty() {
-            annotation = annotation.label(label.text.as_str());
+    let mut labels = diagnostic.labels.iter().enumerate().peekable();
+    while let Some((_, first)) = labels.peek().copied() {
+        // Neighbours in one file share its snippet.
+        let source = &first.span.source;
+        let mut snippet = Snippet::source(source.text.as_str()).path(source.path.as_str());
+        while let Some((index, label)) = labels.next_if(|(_, label)| label.span.source == *source) {
+            let kind = if index == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
+            let length = source.text.len();
+            let range = label.span.range.start.min(length)..label.span.range.end.min(length);
+            let mut annotation = kind.span(range);
+            if !label.text.is_empty() {
+                annotation = annotation.label(label.text.as_str());
+            }
+            snippet = snippet.annotation(annotation);
         }
-        let snippet = Snippet::source(label.span.source.text.as_str()).path(label.span.source.path.as_str());
-        group = group.element(snippet.annotation(annotation));
+        group = group.element(snippet);
     }
     for note in &diagnostic.notes {
         group = group.element(Level::NOTE.message(note.as_str()));

@@ -2,3 +2,25 @@
 //!
 //! Owns the secrets file, the tickets, and their forms of travel: a NoCloud directory, a `CIDATA` volume, user data for
 //! a deployment by MAAS, and the tree that a network server hands out. Never puts a secret into the store or an image.
+//!
+//! The way through: [`Vault`] (made once, kept in a file) → [`plant`] → [`Planted`], whose [`Ticket`] is what the
+//! machine is told → [`NoCloud`], which is how it gets there.
+//!
+//! [`Ticket`]: crate::ticket::Ticket
+
+pub mod certificate;
+pub mod file;
+mod nocloud;
+pub mod operator;
+mod plant;
+mod program;
+mod random;
+mod vault;
+
+pub use file::SecretsFile;
+pub use nocloud::NoCloud;
+pub use plant::{LateFile, Planted, Terms, find, fits, late_files, plant};
+pub use vault::{FORMAT, Kept, Step, Vault};
+
+#[cfg(test)]
+mod tests;

@@ -29,7 +29,6 @@ pub static SECRETS: &[SecretName] = &[
         include_str!("sample/ca-certificate.pem"),
     ),
     secret("database_password", "regions", "Password of the database role `maas`.", "sample-database-password"),
-    secret("etcd_root_password", "voters", "Password of etcd's user `root`.", "sample-etcd-root-password"),
     secret("maas_secret", "all", "MAAS's shared secret: 32 hexadecimal digits.", "00112233445566778899aabbccddeeff"),
     secret(
         "node_certificate",
@@ -38,6 +37,12 @@ pub static SECRETS: &[SecretName] = &[
         include_str!("sample/node-certificate.pem"),
     ),
     secret("node_key", "all", "Private key of the machine's certificate, PEM.", include_str!("sample/node-key.pem")),
+    secret(
+        "operator_public_key",
+        "all",
+        "The operator's public SSH key, with which `rolecast apply` reaches root.",
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f sample",
+    ),
     secret("patroni_rest_password", "regions", "Password of Patroni's REST API.", "sample-patroni-rest-password"),
     secret(
         "replication_password",

@@ -28,7 +28,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::digest::Digest;
-use crate::report::{Diagnostic, Kind};
+use crate::report::{Diagnostic, Kind, Report};
 use crate::sys::files::{self, Context as _, FileError};
 
 /// The layout's version; a store of another one is refused.
@@ -52,6 +52,12 @@ pub enum StoreError {
     /// A tree that does not read.
     #[error("the stored tree {0} cannot be read: {1}")]
     Tree(Digest, crate::tree::ParseDumpError),
+}
+
+impl From<StoreError> for Report {
+    fn from(error: StoreError) -> Self {
+        Diagnostic::from(error).into()
+    }
 }
 
 impl From<StoreError> for Diagnostic {

@@ -13,3 +13,4 @@ mod checkers;
 mod formats;
 mod mirrors;
 mod mistakes;
+mod report_page;

@@ -1,6 +1,7 @@
 //! What the tests stand on. Nothing here asserts anything about the product by itself.
 
 pub mod archive;
+pub mod browser;
 pub mod command;
 pub mod container;
 pub mod deb;

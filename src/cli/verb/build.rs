@@ -18,7 +18,6 @@ use crate::lock::{self, Lock, Update};
 use crate::plan::{self, Plan, RolePlan};
 use crate::report::{Diagnostic, Kind, Progress, Report, Unit};
 use crate::spec::Format;
-use crate::store::StoreError;
 use crate::sys::files;
 use crate::sys::sandbox::{Helper, Sandbox};
 use crate::tree::Content;
@@ -97,7 +96,7 @@ impl Build<'_> {
             return Ok(built);
         }
         // Where the sandbox cannot work it is said now, before anything is downloaded.
-        let scratch = self.world.store.scratch("build").map_err(storage)?;
+        let scratch = self.world.store.scratch("build")?;
         let sandbox = Sandbox::probe(Helper::own()?, scratch.path())?;
         let lock = match self.fetch(&plan, lock)? {
             (lock, false) => lock,
@@ -141,7 +140,7 @@ impl Build<'_> {
         for role in &plan.roles {
             let directory = self.directory(role);
             let key = self.outputs_key(plan, role, lock);
-            match delivered::recall(&self.world.store, &key, &directory).map_err(storage)? {
+            match delivered::recall(&self.world.store, &key, &directory)? {
                 Some(manifest) => built.push(Built { directory, manifest, reused: true }),
                 None => return Ok(None),
             }
@@ -222,7 +221,7 @@ impl Build<'_> {
             let parent = step.parent.and_then(|parent| laid[parent].as_ref());
             let made = match needed[index] {
                 true => {
-                    if self.world.store.knows(&step.key).map_err(storage)? {
+                    if self.world.store.knows(&step.key)? {
                         self.progress.reused(&format!("layer {}", step.name));
                     }
                     let shown = Shown::new(self.progress, &step.name);
@@ -237,7 +236,7 @@ impl Build<'_> {
 
     fn initrd(&self, plan: &Plan, tools: &Laid, workshop: &Workshop<'_>) -> Result<Content, Report> {
         let files = self.initrd_files();
-        if self.world.store.knows(&initrd::key(plan, files)).map_err(storage)? {
+        if self.world.store.knows(&initrd::key(plan, files))? {
             self.progress.reused("initrd");
         }
         let shown = Shown::new(self.progress, "initrd");
@@ -256,7 +255,7 @@ impl Build<'_> {
         let spec = &self.project.spec;
         let directory = self.directory(role);
         let key = self.outputs_key(plan, role, lock);
-        if let Some(manifest) = delivered::recall(&self.world.store, &key, &directory).map_err(storage)? {
+        if let Some(manifest) = delivered::recall(&self.world.store, &key, &directory)? {
             return Ok(Built { directory, manifest, reused: true });
         }
         let layers: Vec<String> = role.layers.iter().map(|layer| plan.layers[*layer].name.clone()).collect();
@@ -287,7 +286,7 @@ impl Build<'_> {
         };
         files::make_directory(&directory).map_err(Diagnostic::from)?;
         let manifest = image::press(&request, &directory, &self.world.store, self.progress)?;
-        delivered::remember(&self.world.store, &key, &directory, &manifest).map_err(storage)?;
+        delivered::remember(&self.world.store, &key, &directory, &manifest)?;
         Ok(Built { directory, manifest, reused: false })
     }
 
@@ -316,10 +315,6 @@ impl Build<'_> {
             .collect();
         Done { text, json: serde_json::json!({ "roles": roles }), warnings: self.warnings }
     }
-}
-
-fn storage(error: StoreError) -> Report {
-    Diagnostic::from(error).into()
 }
 
 /// A path as a person would type it: from the working directory when it lies below.

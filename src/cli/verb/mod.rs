@@ -2,12 +2,15 @@
 
 pub mod build;
 pub mod check;
+mod cluster;
 pub mod enter;
 pub mod generate;
 pub mod inspect;
 pub mod lock;
 pub mod plan;
 mod project;
+pub mod secrets;
+pub mod seed;
 mod shown;
 pub mod store;
 mod world;

@@ -1,0 +1,138 @@
+//! Where a vault is kept: one private file, or one that the program `age` encrypts. What is encrypted is never on the
+//! disk in the clear: it passes through pipes.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::program;
+use super::vault::Vault;
+use crate::report::{Diagnostic, Kind};
+use crate::sys::files::FileError;
+use crate::sys::private;
+
+/// Largest secrets file: a thousand nodes take 2 MiB.
+const LARGEST: u64 = 16 << 20;
+
+/// A secrets file.
+#[derive(Clone, Debug)]
+pub struct SecretsFile {
+    /// Where it is. One named `*.age` is encrypted.
+    pub path: PathBuf,
+    /// The file of identities that age decrypts with.
+    pub identity: Option<PathBuf>,
+}
+
+impl SecretsFile {
+    /// Whether there is one.
+    pub fn exists(&self) -> bool {
+        self.path.exists()
+    }
+
+    /// Whether it is encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        self.path.extension().is_some_and(|extension| extension == "age")
+    }
+
+    /// Reads the vault.
+    ///
+    /// # Errors
+    /// When there is none, others may read it, or it does not decrypt or read.
+    pub fn read(&self) -> Result<Vault, Diagnostic> {
+        let bytes = match private::read(&self.path, LARGEST) {
+            Ok(bytes) => bytes,
+            Err(private::PrivateError::File(error)) if error.source.kind() == ErrorKind::NotFound => {
+                return Err(Diagnostic::error(
+                    Kind::Input,
+                    format!("there are no secrets at `{}`", self.path.display()),
+                )
+                .hint("`rolecast secrets init` makes them; `--secrets` names another place"));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let bytes = if self.is_encrypted() { self.decrypt(&bytes)? } else { bytes };
+        let read = |text: &str| Vault::read(text);
+        let vault = std::str::from_utf8(&bytes).map_or_else(|_| read(""), read);
+        vault.map_err(|problem| problem.note(format!("in `{}`", self.path.display())))
+    }
+
+    /// Writes a vault where there is none yet. Its directory is made, closed to others and hidden from git.
+    ///
+    /// # Errors
+    /// When there is a file already, or it cannot be written.
+    pub fn create(&self, vault: &Vault) -> Result<(), Diagnostic> {
+        let bytes = self.encoded(vault)?;
+        let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        if let Some(parent) = parent.filter(|parent| !parent.exists()) {
+            close(parent)?;
+        }
+        private::write_new(&self.path, &bytes).map_err(|error| match error.source.kind() {
+            ErrorKind::AlreadyExists => {
+                Diagnostic::error(Kind::Input, format!("there are secrets at `{}` already", self.path.display()))
+                    .note("they are not overwritten: a running cluster would be lost")
+            }
+            _ => error.into(),
+        })
+    }
+
+    /// Writes a changed vault in place of the old one, whole or not at all.
+    ///
+    /// # Errors
+    /// When it cannot be written; the old one then still stands.
+    pub fn write(&self, vault: &Vault) -> Result<(), Diagnostic> {
+        Ok(private::write(&self.path, &self.encoded(vault)?)?)
+    }
+
+    fn encoded(&self, vault: &Vault) -> Result<Vec<u8>, Diagnostic> {
+        match (self.is_encrypted(), vault.recipients.is_empty()) {
+            (false, true) => Ok(vault.write().into_bytes()),
+            (true, false) => encrypt(vault),
+            (false, false) => Err(Diagnostic::error(Kind::Usage, "secrets with recipients are kept encrypted")
+                .hint(format!("name a file such as `{}.age`", self.path.display()))),
+            (true, true) => Err(Diagnostic::error(Kind::Usage, "nobody is named who could decrypt the secrets")
+                .hint("name one with `--recipient age1…`, as `age-keygen` prints it")),
+        }
+    }
+
+    fn decrypt(&self, bytes: &[u8]) -> Result<Vec<u8>, Diagnostic> {
+        let Some(identity) = &self.identity else {
+            return Err(Diagnostic::error(Kind::Usage, format!("`{}` is encrypted", self.path.display()))
+                .hint("name the file with your age identity in ROLECAST_AGE_IDENTITY"));
+        };
+        // Its messages, and a question for a passphrase, go to the terminal.
+        age(Command::new("age").arg("--decrypt").arg("--identity").arg(identity), bytes, "decrypt")
+    }
+}
+
+fn encrypt(vault: &Vault) -> Result<Vec<u8>, Diagnostic> {
+    let mut command = Command::new("age");
+    command.args(["--encrypt", "--armor"]);
+    for recipient in &vault.recipients {
+        // One word, so that what begins with `-` is no option.
+        command.arg(format!("--recipient={recipient}"));
+    }
+    age(&mut command, vault.write().as_bytes(), "encrypt")
+}
+
+fn age(command: &mut Command, input: &[u8], doing: &str) -> Result<Vec<u8>, Diagnostic> {
+    match program::run(command, input) {
+        Ok(said) if said.status.success() => Ok(said.output),
+        Ok(_) => Err(Diagnostic::error(Kind::Trust, format!("age could not {doing} the secrets"))),
+        Err(error) => Err(Diagnostic::error(Kind::World, format!("the program `age` cannot be run: {error}"))
+            .hint("install Debian's package `age`")),
+    }
+}
+
+/// Makes a directory that others cannot enter and git does not see.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn close(directory: &Path) -> Result<(), FileError> {
+    private::directory(directory)?;
+    let ignore = directory.join(".gitignore");
+    match fs::exists(&ignore) {
+        Ok(true) => Ok(()),
+        _ => private::write(&ignore, b"# Secrets: never in a repository.\n*\n"),
+    }
+}
