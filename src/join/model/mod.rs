@@ -10,7 +10,7 @@ mod seat;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use self::cluster::{Cluster, Directory};
+use self::cluster::{Cluster, Content, Directory, ELSEWHERE};
 use self::seat::Place;
 use super::drive::{End, Round, Seat};
 use super::machine::Next;
@@ -197,12 +197,15 @@ impl Run {
         }
         self.kill(machine);
         let mut cluster = self.cluster.borrow_mut();
-        let part = if weather == Weather::Hopeless { cluster.dice.roll(4) } else { 0 };
+        let part = if weather == Weather::Hopeless { cluster.dice.roll(12) } else { 12 };
         let machine = &mut cluster.machines[machine];
         machine.power_off();
         match part {
-            1 => machine.etcd = None,
-            2 => machine.directory = Directory::Empty,
+            0..3 => machine.etcd = None,
+            3..6 if machine.kind() == Kind::Region => machine.directory = Directory::Empty,
+            6 if machine.kind() == Kind::Region => {
+                machine.directory = Directory::Cluster(ELSEWHERE.to_owned(), Content::new());
+            }
             _ => {
                 machine.record = Record::default();
                 machine.etcd = None;
@@ -268,6 +271,9 @@ impl Run {
                 return Ok(true);
             }
             if tick == 3000 {
+                if self.cluster.borrow().lost() {
+                    break;
+                }
                 self.cluster.borrow_mut().promote();
             }
         }

@@ -241,6 +241,7 @@ fn witness(cluster: &mut Cluster, here: usize, told: &Facts, action: &Action) {
         Action::StartPatroni => {
             let foreign =
                 told.database.as_ref().is_some_and(|database| match (&database.data, &database.initialised) {
+                    (Data::Cluster(here), _) if here == cluster::ELSEWHERE => true,
                     (Data::Cluster(here), Some(known)) => !known.is_empty() && here != known,
                     _ => false,
                 });
