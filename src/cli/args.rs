@@ -74,6 +74,8 @@ pub enum Verb {
     Secrets(SecretsVerb),
     /// Write each machine's seed: who it is and what it needs to know
     Seed(SeedArguments),
+    /// Write the tree that a TFTP and HTTP server hands out: images, boot scripts, seeds
+    Publish(PublishArguments),
     /// Look after the store
     #[command(subcommand)]
     Store(StoreVerb),
@@ -283,6 +285,26 @@ pub struct TermsArguments {
     /// Let regions keep their state in memory only: a reboot loses the database
     #[arg(long)]
     pub memory_state: bool,
+}
+
+/// `rolecast publish`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  rolecast publish /srv/boot images/ha-lab.toml --url http://10.77.0.1:8080")]
+pub struct PublishArguments {
+    /// Where the tree goes
+    pub directory: PathBuf,
+    /// Whose
+    #[command(flatten)]
+    pub cluster: ClusterArguments,
+    /// Where machines find the tree; over `http:` the seeds carry no secrets
+    #[arg(long, value_name = "URL")]
+    pub url: String,
+    /// Where `build` put the images
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    pub images: PathBuf,
+    /// What the seeds may hold
+    #[command(flatten)]
+    pub terms: TermsArguments,
 }
 
 /// `rolecast store`.

@@ -2,11 +2,11 @@
 //! disk in the clear: it passes through pipes.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::{io, thread};
 
-use super::program;
 use super::vault::Vault;
 use crate::report::{Diagnostic, Kind};
 use crate::sys::files::FileError;
@@ -100,7 +100,6 @@ impl SecretsFile {
             return Err(Diagnostic::error(Kind::Usage, format!("`{}` is encrypted", self.path.display()))
                 .hint("name the file with your age identity in ROLECAST_AGE_IDENTITY"));
         };
-        // Its messages, and a question for a passphrase, go to the terminal.
         age(Command::new("age").arg("--decrypt").arg("--identity").arg(identity), bytes, "decrypt")
     }
 }
@@ -115,9 +114,20 @@ fn encrypt(vault: &Vault) -> Result<Vec<u8>, Diagnostic> {
     age(&mut command, vault.write().as_bytes(), "encrypt")
 }
 
+/// Runs age, whose messages, and a question for a passphrase, go to the terminal: not [`crate::sys::Program`], which
+/// has none.
 fn age(command: &mut Command, input: &[u8], doing: &str) -> Result<Vec<u8>, Diagnostic> {
-    match program::run(command, input) {
-        Ok(said) if said.status.success() => Ok(said.output),
+    let run = |command: &mut Command| -> io::Result<_> {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let pipe = child.stdin.take();
+        thread::scope(|scope| {
+            // It may end without reading all of it; that shows in how it ends.
+            scope.spawn(move || pipe.map(|mut pipe| pipe.write_all(input)));
+            child.wait_with_output()
+        })
+    };
+    match run(command) {
+        Ok(output) if output.status.success() => Ok(output.stdout),
         Ok(_) => Err(Diagnostic::error(Kind::Trust, format!("age could not {doing} the secrets"))),
         Err(error) => Err(Diagnostic::error(Kind::World, format!("the program `age` cannot be run: {error}"))
             .hint("install Debian's package `age`")),

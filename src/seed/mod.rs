@@ -13,13 +13,16 @@ pub mod file;
 mod nocloud;
 pub mod operator;
 mod plant;
-mod program;
+mod publish;
 mod random;
+mod serve;
 mod vault;
 
 pub use file::SecretsFile;
 pub use nocloud::NoCloud;
 pub use plant::{LateFile, Planted, Terms, find, fits, late_files, plant};
+pub use publish::{Publication, Published};
+pub use serve::ServerUrl;
 pub use vault::{FORMAT, Kept, Step, Vault};
 
 #[cfg(test)]

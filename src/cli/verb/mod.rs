@@ -9,6 +9,7 @@ pub mod inspect;
 pub mod lock;
 pub mod plan;
 mod project;
+pub mod publish;
 pub mod secrets;
 pub mod seed;
 mod shown;
