@@ -76,6 +76,8 @@ pub enum Verb {
     Seed(SeedArguments),
     /// Write the tree that a TFTP and HTTP server hands out: images, boot scripts, seeds
     Publish(PublishArguments),
+    /// Bring machines their secrets over SSH: to those that wait for them, and after a rotation
+    Apply(ApplyArguments),
     /// Look after the store
     #[command(subcommand)]
     Store(StoreVerb),
@@ -305,6 +307,32 @@ pub struct PublishArguments {
     /// What the seeds may hold
     #[command(flatten)]
     pub terms: TermsArguments,
+}
+
+/// `rolecast apply`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  rolecast apply images/ha-lab.toml region-1
+  rolecast apply images/ha-lab.toml --all")]
+pub struct ApplyArguments {
+    /// Whose
+    #[command(flatten)]
+    pub cluster: ClusterArguments,
+    /// Nodes
+    #[arg(conflicts_with = "all")]
+    pub nodes: Vec<String>,
+    /// All nodes; goes on with a change of the authority until it is done
+    #[arg(long)]
+    pub all: bool,
+    /// The program that reaches machines, called as ssh is
+    #[arg(long, value_name = "PROGRAM", default_value = "ssh")]
+    pub ssh: std::ffi::OsString,
+    /// How long machines may take to follow a step of changing the authority
+    #[arg(long, value_name = "SECONDS", default_value_t = 900)]
+    pub patience: u64,
+    /// Let regions keep their state in memory only: a reboot loses the database
+    #[arg(long)]
+    pub memory_state: bool,
 }
 
 /// `rolecast store`.

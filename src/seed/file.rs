@@ -9,7 +9,7 @@ use std::{io, thread};
 
 use super::vault::Vault;
 use crate::report::{Diagnostic, Kind};
-use crate::sys::files::FileError;
+use crate::sys::files::{self, Context as _, FileError};
 use crate::sys::private;
 
 /// Largest secrets file: a thousand nodes take 2 MiB.
@@ -76,12 +76,21 @@ impl SecretsFile {
         })
     }
 
-    /// Writes a changed vault in place of the old one, whole or not at all.
+    /// Writes a changed vault in place of `old`, whole or not at all.
     ///
     /// # Errors
-    /// When it cannot be written; the old one then still stands.
-    pub fn write(&self, vault: &Vault) -> Result<(), Diagnostic> {
-        Ok(private::write(&self.path, &self.encoded(vault)?)?)
+    /// When it cannot be written, or another process has changed the file since; what it wrote then still stands.
+    pub fn replace(&self, old: &Vault, new: &Vault) -> Result<(), Diagnostic> {
+        let bytes = self.encoded(new)?;
+        // Held until this returns: nobody else changes a file of this directory between the look and the change.
+        let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let directory = files::open(parent)?;
+        directory.lock().on("lock", parent)?;
+        if self.read()? != *old {
+            let message = format!("`{}` was changed by someone else meanwhile", self.path.display());
+            return Err(Diagnostic::error(Kind::World, message).hint("run this again"));
+        }
+        Ok(private::write(&self.path, &bytes)?)
     }
 
     fn encoded(&self, vault: &Vault) -> Result<Vec<u8>, Diagnostic> {

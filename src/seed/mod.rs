@@ -9,6 +9,7 @@
 //! [`Ticket`]: crate::ticket::Ticket
 
 pub mod certificate;
+mod deliver;
 pub mod file;
 mod nocloud;
 pub mod operator;
@@ -18,6 +19,7 @@ mod random;
 mod serve;
 mod vault;
 
+pub use deliver::{Courier, Standing};
 pub use file::SecretsFile;
 pub use nocloud::NoCloud;
 pub use plant::{LateFile, Planted, Terms, find, fits, late_files, plant};

@@ -1,5 +1,6 @@
 //! One file a verb: settings in, [`super::Done`] or a report out.
 
+pub mod apply;
 pub mod build;
 pub mod check;
 mod cluster;
