@@ -1,26 +1,61 @@
-//! The on-machine half: says what this machine is. It cannot join a cluster yet.
+//! The on-machine half: makes this machine a member of its cluster, and says where that stands.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
-use rolecast::join::{Facts, Status};
-use rolecast::report::{Diagnostic, Report, Style, render};
+use rolecast::join::accept::{self, Verdict};
+use rolecast::join::adapters::Machine;
+use rolecast::join::run::{self, Join};
+use rolecast::join::status::Status;
+use rolecast::join::tables::Tables;
+use rolecast::join::world::World;
+use rolecast::join::{lay, machine, record};
+use rolecast::report::{Diagnostic, Kind, Report, Style, render};
 
-const USAGE: &str = "usage: rolecast-join status [--json]\n";
+const USAGE: &str = "\
+usage: rolecast-join COMMAND
+
+  status [--json]   where this machine's join stands: what it waits for, since when
+  run               join and stay joined (rolecast-join.service runs this)
+  accept            take a ticket from standard input: `rolecast apply NODE` does
+  lay               lay the accepted ticket's files (rolecast-seed.service runs this)
+  upgrade           let MAAS's schema be migrated to what this image brings
+  steps             names of this machine's steps, in order
+
+examples:
+  rolecast-join status
+  rolecast-join status --json | grep '\"state\"'
+  journalctl --unit rolecast-join
+
+exit codes: 0 done, 1 refused input, 2 wrong usage, 3 the machine or its peers, 78 a person must decide (see status)
+";
+
+/// EX_CONFIG of sysexits.h: the service is not started again.
+const DECIDE: u8 = 78;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let json = match words.as_slice() {
-        ["status"] => false,
-        ["status", "--json"] => true,
-        ["--help" | "-h"] => return say(USAGE),
+    let root = Path::new("/");
+    let done = match words.as_slice() {
+        ["status"] => status(root).map(|status| status.to_text()),
+        ["status", "--json"] => status(root).map(|status| status.to_json()),
+        ["run"] => match join(root) {
+            Ok(()) => return ExitCode::from(DECIDE),
+            Err(diagnostic) => Err(diagnostic),
+        },
+        ["accept"] => accept(root),
+        ["lay"] => lay(root),
+        ["upgrade"] => run::upgrade(root),
+        ["steps"] => steps(root),
+        ["--help" | "-h" | "help"] => Ok(USAGE.to_owned()),
         _ => {
             let _ = std::io::stderr().write_all(USAGE.as_bytes());
-            return ExitCode::from(2);
+            return ExitCode::from(Kind::Usage.exit_code());
         }
     };
-    match status(json) {
+    match done {
         Ok(text) => say(&text),
         Err(diagnostic) => {
             let report = Report::from(diagnostic);
@@ -30,13 +65,63 @@ fn main() -> ExitCode {
     }
 }
 
-fn status(json: bool) -> Result<String, Diagnostic> {
-    let status = Status::of(&Facts::observe()?)?;
-    Ok(if json { serde_json::json!(status).to_string() + "\n" } else { status.to_text() })
+/// What the running join wrote last, or what the image alone says.
+fn status(root: &Path) -> Result<Status, Diagnostic> {
+    if let Some(status) = Status::read(root)? {
+        return Ok(status);
+    }
+    let tables = Tables::read(root)?;
+    let command_line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    Ok(Status::seedless(&tables.image, &command_line))
+}
+
+/// Returns when a person must decide.
+fn join(root: &Path) -> Result<(), Diagnostic> {
+    let mut open = |ticket: &rolecast::ticket::Ticket, tables: &Tables| -> Result<Box<dyn World>, Diagnostic> {
+        Ok(Box::new(Machine::new(ticket, tables)?))
+    };
+    let mut line = |text: &str| {
+        let _ = say(&format!("{text}\n"));
+    };
+    Join::new(root, &mut open, &mut line)?.run()
+}
+
+fn accept(root: &Path) -> Result<String, Diagnostic> {
+    let mut bytes = Vec::new();
+    let most = accept::LIMIT as u64 + 1;
+    std::io::stdin()
+        .take(most)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Diagnostic::error(Kind::World, format!("cannot read standard input: {error}")))?;
+    let tables = Tables::read(root)?;
+    let verdict = accept::judge(&bytes, &tables.image, accept::accepted(root)?.as_ref(), &record::read(root)?)?;
+    match verdict {
+        Verdict::Known => Ok("the accepted ticket says the same\n".to_owned()),
+        Verdict::Take(ticket) => {
+            accept::keep(root, &ticket)?;
+            Ok(format!("accepted: {}, generation {}\n", ticket.node, ticket.generation))
+        }
+    }
+}
+
+fn lay(root: &Path) -> Result<String, Diagnostic> {
+    let Some(ticket) = accept::accepted(root)? else { return Ok("no ticket was accepted yet\n".to_owned()) };
+    let changed = lay::files(root, &ticket)?;
+    lay::host_name(&ticket)?;
+    Ok(format!("{}: {} files laid\n", ticket.node, changed.len()))
+}
+
+fn steps(root: &Path) -> Result<String, Diagnostic> {
+    let ticket = accept::accepted(root)?
+        .ok_or_else(|| Diagnostic::error(Kind::World, "this machine has no ticket, so no sequence of steps"))?;
+    let own = ticket.own().map(|node| (node.kind, node.voter));
+    let steps = own.into_iter().flat_map(|(kind, voter)| machine::sequence(kind, voter));
+    Ok(steps.map(|step| format!("{}\n", step.name)).collect())
 }
 
 fn say(text: &str) -> ExitCode {
-    match std::io::stdout().write_all(text.as_bytes()) {
+    let mut output = std::io::stdout();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }

@@ -1,9 +1,28 @@
-//! The on-machine half.
+//! The on-machine half: makes a machine a member of its cluster, and keeps it one.
 //!
-//! Owns what a machine says of itself. In this version it says which image the machine runs and that no seed has
-//! told it who it is; joining is not part of it yet. Never changes the machine.
+//! Three parts. `machine` decides: a pure function from what is known to what comes next, as named steps (`prelude`,
+//! `etcd`, `database`, `region`, `rack`). `world` is what it can ask and have done, and `adapters` do it. `run` goes round
+//! with both, takes in tickets (`accept`, `lay`), remembers (`record`) and says where it stands (`status`). Design
+//! section 7; `docs/joining.md` tells it to operators.
 
-mod status;
+pub mod accept;
+pub mod adapters;
+mod database;
+pub mod drive;
+mod durable;
+mod etcd;
+pub mod kill;
+pub mod lay;
+pub mod machine;
+mod prelude;
+mod rack;
+pub mod record;
+mod region;
+pub mod run;
+pub mod status;
+pub mod tables;
+#[cfg(test)]
+mod testing;
 pub mod world;
 
-pub use status::{Facts, Status};
+pub use status::Status;

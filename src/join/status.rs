@@ -1,45 +1,24 @@
-//! What the machine is, from the image's table and the kernel command line.
+//! What a machine says of itself: to people, to programs, to its console.
+//!
+//! Owns the form of `/run/rolecast/status.json`, which `rolecast-join run` writes at every change and anyone on the
+//! machine may read. Holds no secret. Works nothing out: the state machine says what it waits for.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::durable::{self, Belongs};
+use super::prelude::time;
+use super::tables::Image;
 use crate::report::{Diagnostic, Kind};
-use crate::sys::files;
+use crate::sys::FileError;
 
-/// Where the image's table is.
-const TABLE: &str = "/usr/lib/rolecast/image.json";
+/// Where the running join writes it, mode 0644.
+pub const PATH: &str = "/run/rolecast/status.json";
 
-/// Where an accepted seed's ticket will be.
-const TICKET: &str = "/var/lib/rolecast/ticket.json";
-
-/// The part of the image's table that is told.
+/// What a machine is and where its join stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Table {
-    image: String,
-    version: String,
-    role: String,
-    late: Vec<LatePath>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct LatePath {
-    path: String,
-}
-
-/// What was observed.
-#[derive(Clone, Debug, Default)]
-pub struct Facts {
-    /// The text of the image's table.
-    pub table: String,
-    /// The kernel command line.
-    pub command_line: String,
-    /// Whether there is a ticket.
-    pub ticket: bool,
-}
-
-/// What the machine is and what it waits for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Status {
     /// Name of the image file that it was built from.
     pub image: String,
@@ -49,79 +28,202 @@ pub struct Status {
     pub role: String,
     /// dm-verity's root hash; none on a machine with a writable root.
     pub root_hash: Option<String>,
-    /// Why the machine is no member of a cluster.
-    pub waiting_for: String,
-    /// Files that a seed has to bring.
+    /// Its name in the cluster; none before a ticket was accepted.
+    pub node: Option<String>,
+    /// The cluster's name; none before a ticket was accepted.
+    pub cluster: Option<String>,
+    /// Where its join stands.
+    pub state: State,
+    /// The step that it is at.
+    pub step: Option<String>,
+    /// What it is doing, or what completes `waiting for …`; none when it has joined.
+    pub what: Option<String>,
+    /// Since when it is at this step in this state, seconds since the Epoch.
+    pub since: u64,
+    /// What a person can do about a stop.
+    pub remedy: Option<String>,
+    /// Since when it is joined, seconds since the Epoch; none while it is not.
+    pub joined_since: Option<u64>,
+    /// The generation of the accepted ticket.
+    pub generation: Option<u64>,
+    /// Days until its certificate ends; negative when it has.
+    pub certificate_days: Option<i64>,
+    /// What a person should know although nothing waits for it.
+    pub warnings: Vec<String>,
+    /// Why the ticket that arrived last is refused; none when it is not.
+    pub refused: Option<String>,
+    /// Files that a seed has to bring and that are not there.
     pub missing: Vec<String>,
 }
 
-impl Facts {
-    /// Looks at this machine.
-    ///
-    /// # Errors
-    /// When the machine does not run an image of rolecast.
-    pub fn observe() -> Result<Self, Diagnostic> {
-        let text = |path: &str| files::read(Path::new(path)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-        let table = text(TABLE).map_err(|error| {
-            Diagnostic::error(Kind::World, "this machine does not run an image of rolecast").note(error.to_string())
-        })?;
-        let command_line = text("/proc/cmdline")?;
-        Ok(Self { table, command_line, ticket: Path::new(TICKET).exists() })
-    }
+/// Where a machine's join stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It does not run.
+    Idle,
+    /// It is doing something.
+    Working,
+    /// Something is not there yet.
+    Waiting,
+    /// A person has to decide.
+    Stopped,
+    /// The machine is a member.
+    Joined,
 }
 
 impl Status {
-    /// What the facts mean.
+    /// A machine that nothing has told who it is.
+    pub fn seedless(image: &Image, command_line: &str) -> Self {
+        let root_hash = command_line.split_whitespace().find_map(|word| word.strip_prefix("roothash="));
+        Self {
+            image: image.image.clone(),
+            version: image.version.clone(),
+            role: image.role.clone(),
+            root_hash: root_hash.map(str::to_owned),
+            node: None,
+            cluster: None,
+            state: State::Idle,
+            step: None,
+            what: Some("a seed: nothing has told this machine who it is".to_owned()),
+            since: 0,
+            remedy: None,
+            joined_since: None,
+            generation: None,
+            certificate_days: None,
+            warnings: vec![],
+            refused: None,
+            missing: image.late.iter().map(|late| late.path.clone()).collect(),
+        }
+    }
+
+    /// Reads what the join wrote last; none when it has not run since boot.
     ///
     /// # Errors
-    /// When the image's table is broken.
-    pub fn of(facts: &Facts) -> Result<Self, Diagnostic> {
-        let table: Table = serde_json::from_str(&facts.table).map_err(|error| {
-            Diagnostic::error(Kind::World, format!("`{TABLE}` cannot be read: {error}"))
-                .hint("the image is damaged: boot another one")
-        })?;
-        let root_hash = facts.command_line.split_whitespace().find_map(|word| word.strip_prefix("roothash="));
-        let waiting_for = match facts.ticket {
-            false => "a seed: nothing has told this machine who it is",
-            true => "a later version of rolecast: this one cannot join a cluster",
-        };
-        Ok(Self {
-            image: table.image,
-            version: table.version,
-            role: table.role,
-            root_hash: root_hash.map(str::to_owned),
-            waiting_for: waiting_for.to_owned(),
-            missing: table.late.into_iter().map(|late| late.path).collect(),
-        })
+    /// When it is there and cannot be read.
+    pub fn read(root: &Path) -> Result<Option<Self>, Diagnostic> {
+        let trouble = |why: String| Diagnostic::error(Kind::World, format!("cannot read `{PATH}`: {why}"));
+        match std::fs::read(root.join(PATH.trim_start_matches('/'))) {
+            Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|error| trouble(error.to_string())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(trouble(error.to_string())),
+        }
+    }
+
+    /// Writes it for everyone on the machine to read.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, root: &Path) -> Result<(), FileError> {
+        let belongs = Belongs { mode: 0o644, ..Belongs::mine() };
+        durable::write(root, Path::new(PATH), self.to_json().as_bytes(), belongs)
+    }
+
+    /// For programs.
+    pub fn to_json(&self) -> String {
+        // A value of plain fields always serializes.
+        serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
     }
 
     /// For people.
     pub fn to_text(&self) -> String {
-        let Self { image, version, role, waiting_for, .. } = self;
-        let root = match &self.root_hash {
-            Some(hash) => format!("sealed, root hash {hash}"),
-            None => "writable, not sealed".to_owned(),
+        let mut text = format!("{}: {} {} of {}\n", self.name(), self.role, self.version, self.image);
+        // Writing to a string cannot fail.
+        let _ = match &self.root_hash {
+            Some(hash) => writeln!(text, "root:         sealed, root hash {hash}"),
+            None => writeln!(text, "root:         writable, not sealed"),
         };
-        format!("{role} {version} of {image}\nroot: {root}\nwaiting for {waiting_for}\n")
+        let _ = writeln!(text, "join:         {}", self.headline());
+        if let Some(remedy) = &self.remedy {
+            let _ = writeln!(text, "what to do:   {remedy}");
+        }
+        if self.since > 0 {
+            let _ = writeln!(text, "since:        {}", time(self.since));
+        }
+        if let Some(since) = self.joined_since.filter(|since| *since != self.since) {
+            let _ = writeln!(text, "joined since: {}", time(since));
+        }
+        if let Some(generation) = self.generation {
+            let _ = writeln!(text, "secrets:      generation {generation}");
+        }
+        if let Some(days) = self.certificate_days {
+            let _ = writeln!(text, "certificate:  {days} days left");
+        }
+        for warning in &self.warnings {
+            let _ = writeln!(text, "warning:      {warning}");
+        }
+        if let Some(refused) = &self.refused {
+            let _ = writeln!(text, "refused:      {refused}");
+        }
+        text
+    }
+
+    /// One line, as the journal and the console get it at every change.
+    pub fn to_line(&self) -> String {
+        let mut line = format!("{}: {}", self.name(), self.headline());
+        if let Some(remedy) = &self.remedy {
+            line += &format!("; {remedy}");
+        }
+        if self.state != State::Working && self.since > 0 {
+            line += &format!(" (since {}", time(self.since));
+            if let Some(days) = self.certificate_days {
+                line += &format!(", certificate {days} days left");
+            }
+            line += ")";
+        }
+        if let Some(refused) = &self.refused {
+            line += &format!("; {refused}");
+        }
+        line
+    }
+
+    fn name(&self) -> &str {
+        self.node.as_deref().unwrap_or(&self.role)
+    }
+
+    fn headline(&self) -> String {
+        let what = self.what.as_deref().unwrap_or_default();
+        let step = self.step.as_ref().map(|step| format!("[{step}] ")).unwrap_or_default();
+        match self.state {
+            State::Joined => "joined".to_owned(),
+            State::Working => format!("{step}{what}"),
+            State::Stopped => format!("{step}stopped: {what}"),
+            State::Waiting => format!("{step}waiting for {what}"),
+            State::Idle => format!("does not run; waiting for {what}"),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing;
     use super::*;
 
     #[test]
     fn a_machine_says_what_it_is_and_what_it_waits_for() {
-        let facts = Facts {
-            table: r#"{"format":1,"image":"lab","version":"1","role":"rack","late":[{"path":"/etc/x"}],"state":[]}"#
-                .to_owned(),
-            command_line: "roothash=abc console=ttyS0\n".to_owned(),
-            ticket: false,
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(Status::read(root.path()).unwrap(), None);
+        let seedless = Status::seedless(&testing::image("rack"), "roothash=abc console=ttyS0\n");
+        assert_eq!(seedless.root_hash.as_deref(), Some("abc"));
+        assert!(seedless.to_text().contains("rack 2026.11.1 of lab"), "{}", seedless.to_text());
+        let waiting = Status {
+            node: Some("rack-1".into()),
+            state: State::Waiting,
+            step: Some("etcd-member".into()),
+            what: Some("a quorum of etcd".into()),
+            since: 951_782_400,
+            certificate_days: Some(364),
+            ..seedless
         };
-        let status = Status::of(&facts).unwrap();
-        assert_eq!(status.root_hash.as_deref(), Some("abc"));
-        assert_eq!(status.missing, ["/etc/x"]);
-        assert!(status.to_text().contains("rack 1 of lab"), "{}", status.to_text());
-        assert!(Status::of(&Facts { table: "{".into(), ..facts }).is_err());
+        waiting.write(root.path()).unwrap();
+        assert_eq!(Status::read(root.path()).unwrap().as_ref(), Some(&waiting));
+        assert_eq!(
+            waiting.to_line(),
+            "rack-1: [etcd-member] waiting for a quorum of etcd (since 2000-02-29 00:00:00 UTC, certificate 364 days left)"
+        );
+        let stopped = Status { state: State::Stopped, remedy: Some("decide".into()), ..waiting };
+        for part in ["stopped: a quorum", "what to do:   decide", "certificate:  364 days left"] {
+            assert!(stopped.to_text().contains(part), "{part} in\n{}", stopped.to_text());
+        }
     }
 }

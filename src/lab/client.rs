@@ -144,13 +144,21 @@ impl Drop for Client {
     }
 }
 
-/// Row numbers in an answer: `{"rows": [1, 2]}` or the bare list, of numbers or of objects with `n`.
+/// More rows than any client writes: an answer that claims more is wrong.
+const MOST_ROWS: u64 = 10_000_000;
+
+/// Row numbers in an answer: `{"ranges": [[1, 7], [9, 9]]}`, first and last of each range included.
 fn numbers(body: &[u8]) -> Result<BTreeSet<u64>, String> {
-    let value: serde_json::Value = serde_json::from_slice(body).map_err(|error| format!("no list of rows: {error}"))?;
-    let list = value.get("rows").unwrap_or(&value);
-    let list = list.as_array().ok_or_else(|| "no list of rows".to_owned())?;
-    let number = |row: &serde_json::Value| row.as_u64().or_else(|| row.get("n")?.as_u64());
-    list.iter().map(|row| number(row).ok_or_else(|| "a row without a number".to_owned())).collect()
+    #[derive(serde::Deserialize)]
+    struct Rows {
+        ranges: Vec<(u64, u64)>,
+    }
+    let rows: Rows = serde_json::from_slice(body).map_err(|error| format!("no list of rows: {error}"))?;
+    let count = rows.ranges.iter().fold(0_u64, |sum, (first, last)| sum.saturating_add(last.saturating_sub(*first)));
+    if count > MOST_ROWS {
+        return Err(format!("more than {MOST_ROWS} rows"));
+    }
+    Ok(rows.ranges.into_iter().flat_map(|(first, last)| first..=last).collect())
 }
 
 /// What the sending thread has.

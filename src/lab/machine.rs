@@ -169,6 +169,12 @@ pub trait Machine: Send + Sync + fmt::Debug {
     /// When it is off, cannot be reached, or the program cannot be started. A failing program is an [`Outcome`].
     fn exec(&self, exec: &Exec) -> Result<Outcome, Diagnostic>;
 
+    /// Opens a root shell on it over our own standard streams, and waits for its end.
+    ///
+    /// # Errors
+    /// When the machine is off or cannot be reached.
+    fn interact(&self) -> Result<(), Diagnostic>;
+
     /// Bytes of a small file on it (1 MiB at most); none when there is none.
     ///
     /// # Errors
@@ -205,6 +211,12 @@ pub trait Machine: Send + Sync + fmt::Debug {
 
     /// User and system seconds that it used since it was powered on.
     fn processor_seconds(&self) -> f64;
+
+    /// Its PID 1 as this host numbers it, where it shares the host's kernel and is on: what is looked at many times a
+    /// second is looked at through it.
+    fn process(&self) -> Option<i32> {
+        None
+    }
 
     /// How often its back end had to start it again because its boot hung before a kernel spoke.
     fn restarts(&self) -> u32 {

@@ -11,12 +11,15 @@ pub mod junit;
 mod ledger;
 pub mod machine;
 mod network;
+mod observe;
 pub mod report;
 mod role;
 pub mod timeline;
 mod tools;
+mod watch;
 
 pub use cluster::{Lab, LabPlan};
 pub use machine::{BackEnd, Exec, Identity, Machine, Outcome};
 pub use network::Network;
 pub use tools::wait_for;
+pub use watch::Step;

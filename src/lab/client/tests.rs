@@ -49,7 +49,8 @@ fn respond(request: &str, rows: &mut BTreeSet<u64>) -> (&'static str, String) {
         return ("201 Created", format!("{{\"n\":{number}}}"));
     }
     if request.starts_with("GET /MAAS/stub/rows/?client=c1 ") {
-        return ("200 OK", serde_json::json!({ "rows": rows.iter().collect::<Vec<_>>() }).to_string());
+        let ranges: Vec<_> = rows.iter().map(|number| (number, number)).collect();
+        return ("200 OK", serde_json::json!({ "ranges": ranges }).to_string());
     }
     ("200 OK", "{\"version\":\"3.7\"}".into())
 }
@@ -88,11 +89,12 @@ fn a_client_writes_down_what_it_saw_and_counts_what_is_gone() {
 }
 
 #[test]
-fn a_list_of_rows_is_read_in_both_forms_and_nothing_else() {
-    for text in ["[1,2]", "{\"rows\":[1,2]}", "[{\"n\":1},{\"n\":2,\"client\":\"c1\"}]"] {
-        assert_eq!(numbers(text.as_bytes()).unwrap(), BTreeSet::from([1, 2]), "{text}");
-    }
-    for text in ["", "{}", "[\"1\"]", "[-1]", "{\"rows\":3}"] {
+fn a_list_of_rows_is_read_and_nothing_else() {
+    let listed = numbers(br#"{"stub":true,"ranges":[[1,3],[5,5]]}"#);
+    assert_eq!(listed.unwrap(), BTreeSet::from([1, 2, 3, 5]));
+    assert_eq!(numbers(br#"{"ranges":[]}"#).unwrap(), BTreeSet::new());
+    for text in ["", "{}", r#"{"ranges":[["1","2"]]}"#, r#"{"ranges":[[-1,2]]}"#, r#"{"ranges":[[0,18446744073709551615]]}"#]
+    {
         assert!(numbers(text.as_bytes()).is_err(), "{text}");
     }
 }

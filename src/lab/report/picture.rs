@@ -59,7 +59,7 @@ impl<'a> Picture<'a> {
             regions: (0..recording.nodes.len()).filter(has_database).collect(),
             clients: counts(recording, played, tenths),
             // Wide enough for a tenth to be seen, and for the screen to be filled.
-            width: (tenths as f64 * 1.5).clamp(960.0, 9000.0),
+            width: (tenths as f64 * 1.5).clamp(1080.0, 9000.0),
         }
     }
 
@@ -74,7 +74,8 @@ impl<'a> Picture<'a> {
         self.machines(&mut body, &mut y);
         self.requests(&mut body, &mut y);
         let bottom = y + 6.0;
-        self.axis(&mut body, bottom);
+        // Under everything else.
+        body.insert_str(0, &self.axis(bottom));
         self.marks(&mut body, bottom);
         let (width, height) = (LEFT + self.width + 20.0, bottom + 26.0);
         let _ = write!(
@@ -234,7 +235,8 @@ impl<'a> Picture<'a> {
         path
     }
 
-    fn axis(&self, body: &mut String, bottom: f64) {
+    fn axis(&self, bottom: f64) -> String {
+        let mut body = String::new();
         let seconds = (self.played.to - self.played.from).as_secs_f64();
         let step = [1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0]
             .into_iter()
@@ -252,6 +254,7 @@ impl<'a> Picture<'a> {
             );
             at += step;
         }
+        body
     }
 
     /// Faults point down, mends point up; both are numbered in the order of the timeline.

@@ -117,7 +117,7 @@ def set_maas_url(url: str) -> bool:
 
     told = _yaml(RACKD) if RACKD.exists() else {}
     known = told.get("maas_url", [])
-    if url == known or isinstance(known, list) and url in known:
+    if url == known or (isinstance(known, list) and url in known):
         return False
     told["maas_url"] = url
     write(RACKD, yaml.safe_dump(told, default_flow_style=False))

@@ -86,35 +86,49 @@ class Database:
 
     def _run(self, work: Callable[[Cursor], Result], until: float, transaction: bool) -> Result:
         while True:
-            reused = connection = None
             try:
-                connection = reused = self._idle.pop() if self._idle else None
-                _limits.until = until
-                connection = connection or connect(self._settings, until - time.monotonic())
-                with connection.cursor() as cursor:
-                    if transaction:
-                        cursor.execute("BEGIN")
-                    result = work(cursor)
-                    if transaction:
-                        cursor.execute("COMMIT")
-                if any("synchronous replication" in notice for notice in connection.notices):
-                    raise psycopg2.OperationalError("the commit's wait for a standby was cut short")
+                connection, reused = self._take(until)
+            except psycopg2.Error as error:
+                raise Unavailable(_said(error)) from error
+            try:
+                result = _do(connection, work, transaction)
             except psycopg2.IntegrityError:
                 connection.close()
                 raise
             except psycopg2.Error as error:
-                if connection is not None:
-                    connection.close()
-                if reused is None or time.monotonic() >= until:
-                    raise Unavailable(" ".join(str(error).split()) or type(error).__name__) from error
+                connection.close()
                 # What happened to one connection has happened to those that sat beside it.
-                while self._idle:
-                    self._idle.pop().close()
+                self._idle = []
+                if not reused or time.monotonic() >= until:
+                    raise Unavailable(_said(error)) from error
             except BaseException:
                 # Closing is rolling back.
-                if connection is not None:
-                    connection.close()
+                connection.close()
                 raise
             else:
                 self._idle.append(connection)
                 return result
+
+    def _take(self, until: float) -> tuple[Any, bool]:
+        """A connection, and whether it was used before."""
+        _limits.until = until
+        try:
+            return self._idle.pop(), True
+        except IndexError:
+            return connect(self._settings, until - time.monotonic()), False
+
+
+def _do(connection: Any, work: Callable[[Cursor], Result], transaction: bool) -> Result:
+    with connection.cursor() as cursor:
+        if transaction:
+            cursor.execute("BEGIN")
+        result = work(cursor)
+        if transaction:
+            cursor.execute("COMMIT")
+    if any("synchronous replication" in notice for notice in connection.notices):
+        raise psycopg2.OperationalError("the commit's wait for a standby was cut short")
+    return result
+
+
+def _said(error: psycopg2.Error) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

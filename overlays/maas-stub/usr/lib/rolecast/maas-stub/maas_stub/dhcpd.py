@@ -111,5 +111,3 @@ def _systemctl(word: str) -> None:
     )
     if done.returncode != 0:
         log(f"systemctl {word} {UNIT} failed: {done.stderr.decode(errors='replace').strip()}")
-
-

@@ -169,7 +169,9 @@ def _table() -> list[Entry]:
 TABLE = _table()
 
 
-def answer(region: "Region", method: str, target: str, header: str | None, kind: str, body: bytes) -> tuple[int, Answer]:
+def answer(
+    region: "Region", method: str, target: str, header: str | None, kind: str, body: bytes
+) -> tuple[int, Answer]:
     """Status and JSON of one request."""
     parts = urlsplit(target)
     fitting = [(entry, match) for entry in TABLE if (match := entry.path.fullmatch(parts.path)) is not None]
@@ -202,6 +204,8 @@ def answer(region: "Region", method: str, target: str, header: str | None, kind:
         return 400, refused.complaints
     except (Bad, psycopg2.IntegrityError) as error:
         return 400, _error(str(error))
+    except ValueError:
+        return 400, _error("a database keeps no such text")
     except subnets.Unknown:
         return 404, _error("there is no such thing")
 
@@ -221,8 +225,9 @@ def _body(kind: str, body: bytes) -> dict[str, Any]:
             # What MAAS's own client sends.
             from email import message_from_bytes
 
-            parts = message_from_bytes(b"Content-Type: " + kind.encode("latin-1") + b"\r\n\r\n" + body)
-            named = ((part.get_param("name", header="content-disposition"), part) for part in parts.get_payload())
+            whole = message_from_bytes(b"Content-Type: " + kind.encode("latin-1") + b"\r\n\r\n" + body)
+            parts: Any = whole.get_payload() if whole.is_multipart() else []
+            named = ((part.get_param("name", header="content-disposition"), part) for part in parts)
             return {str(name): part.get_payload(decode=True).decode() for name, part in named}
         return dict(parse_qsl(body.decode(), keep_blank_values=True))
     except (ValueError, AttributeError, RecursionError):
@@ -241,14 +246,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def _do(self) -> None:
         length = self.headers.get("Content-Length", "0")
-        if not length.isdigit() or int(length) > LARGEST_BODY or "Transfer-Encoding" in self.headers:
+        if not length.isdecimal() or int(length) > LARGEST_BODY or "Transfer-Encoding" in self.headers:
             self.close_connection = True
             return self._reply(413, _error("the body is too large, or of unknown length"))
         body = self.rfile.read(int(length)) if int(length) else b""
         try:
             kind = self.headers.get("Content-Type", "")
             status, told = answer(self.region, self.command, self.path, self.headers.get("Authorization"), kind, body)
-        except Exception as error:  # noqa: BLE001: a mistake of ours is one answer's trouble, not the daemon's
+        except Exception as error:  # A mistake of ours is one answer's trouble, not the daemon's.
             log(f"{self.command} {self.path[:200]}: {type(error).__name__}: {error}")
             status, told = 500, _error("the stub made a mistake; see its journal")
         return self._reply(status, told)

@@ -118,15 +118,15 @@ def _speak(rack: Rack, name: str, endpoint: Endpoint, connection: socket.socket)
             if "dhcp" in told:
                 try:
                     dhcpd.serve(told["dhcp"])
-                except Trouble as trouble:
-                    log(str(trouble))
+                except (Trouble, OSError) as error:
+                    log(f"DHCP cannot be set up: {error}")
             time.sleep(POLL)
     except rpc.NotTrusted:
         log(
             f"region refused the secret (at {address}:{port}): FAILED authentication; dropping connection. Check that "
             f"{configuration.SECRET} holds the regions' secret."
         )
-    except (rpc.Broken, Trouble) as error:
+    except (rpc.Broken, Trouble, OSError) as error:
         log(f"line to region process {name} at {address}:{port} ended: {error}")
 
 
@@ -138,7 +138,7 @@ def _register(rack: Rack, line: rpc.Line, endpoint: Endpoint) -> None:
             "system_id": system_id,
             "hostname": rack.hostname,
             "interfaces": network.interfaces(),
-            "url": configuration.maas_urls()[0],
+            "url": next(iter(configuration.maas_urls()), ""),
             "version": rack.release.version,
         }
     )

@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 import time
-import uuid
+from functools import partial
 from typing import Any
 
 from . import NAME, configuration, controllers, listeners, log, network, rpc, schema, shared_secret, subnets
@@ -21,6 +21,9 @@ RETRY = 3.0
 
 RPC_PORTS = range(5250, 5260)
 """MAAS takes the first free one."""
+
+MOST_LINES = 64
+"""Lines at one time; what is above it is hung up on."""
 
 SILENCE = 20.0
 """Seconds without a word after which a rack's line is dropped."""
@@ -70,7 +73,7 @@ def start(region: Region) -> None:
         try:
             region.database.run(lambda cursor: _start(region, cursor), seconds=10, transaction=True)
             return
-        except (Unavailable, Trouble) as error:
+        except (Unavailable, Trouble, OSError) as error:
             if str(error) != told:
                 log(f"not started yet, trying again every {RETRY:.0f} s: {error}")
                 told = str(error)
@@ -109,21 +112,19 @@ def _addresses() -> list[str]:
 
 
 def live(region: Region) -> None:
-    """Gives signs of life for ever."""
+    """Gives signs of life until the region stops."""
     away = ""
-    while True:
+    while region.ready:
         region.racks_changed.clear()
         try:
             region.database.run(
-                lambda cursor: controllers.refresh(
-                    cursor, region.node, _addresses(), region.rpc_port, region.racks()
-                ),
+                lambda cursor: controllers.refresh(cursor, region.node, _addresses(), region.rpc_port, region.racks()),
                 transaction=True,
             )
             if away:
                 log("the database answers again")
             away, pause = "", controllers.REFRESH
-        except Exception as error:  # noqa: BLE001: whatever it is, a region that stays alive says so and tries again
+        except Exception as error:  # Whatever it is: a region that stays alive says so and tries again.
             if not away:
                 log(f"the database is away: {error}")
             away, pause = str(error) or "away", 1.0
@@ -147,7 +148,7 @@ def _serve_rack(region: Region, connection: socket.socket, peer: str) -> None:
                     log(f"rack controller '{system_id}' registered from {peer}")
                     line.send({"system_id": system_id, "uuid": region.uuid, "certificate": None})
                 elif message.get("command") == "dhcp" and system_id:
-                    wanted = region.database.run(lambda cursor: subnets.dhcp_of(cursor, system_id))
+                    wanted = region.database.run(partial(subnets.dhcp_of, system_id=system_id))
                     line.send({"dhcp": wanted})
                 else:
                     raise rpc.Broken("an unknown command")
@@ -168,7 +169,9 @@ def _serve_rack(region: Region, connection: socket.socket, peer: str) -> None:
 
 def _register_rack(region: Region, message: dict[str, Any]) -> str:
     cards = [
-        network.Interface(name=str(card["name"])[:64], mac=str(card["mac"])[:17], addresses=list(card["addresses"])[:64])
+        network.Interface(
+            name=str(card["name"])[:64], mac=str(card["mac"])[:17], addresses=list(card["addresses"])[:64]
+        )
         for card in list(message["interfaces"])[:64]
     ]
     hostname, version = str(message["hostname"])[:64], str(message["version"])[:32]
@@ -197,6 +200,14 @@ def _listen_for_racks(region: Region) -> None:
     listener.listen(32)
     region.rpc_port = listener.getsockname()[1]
 
+    places = threading.BoundedSemaphore(MOST_LINES)
+
+    def serve(connection: socket.socket, peer: str) -> None:
+        try:
+            _serve_rack(region, connection, peer)
+        finally:
+            places.release()
+
     def accept() -> None:
         while True:
             try:
@@ -204,7 +215,10 @@ def _listen_for_racks(region: Region) -> None:
             except OSError:
                 time.sleep(0.1)
                 continue
-            threading.Thread(target=_serve_rack, args=[region, connection, peer], daemon=True).start()
+            if places.acquire(blocking=False):
+                threading.Thread(target=serve, args=[connection, peer], daemon=True).start()
+            else:
+                connection.close()
 
     threading.Thread(target=accept, name="rpc", daemon=True).start()
 
@@ -229,7 +243,7 @@ def main() -> int:
         try:
             start(region)
             _listen_for_racks(region)
-        except Exception as error:  # noqa: BLE001: the service manager starts it anew
+        except Exception as error:  # The service manager starts it anew.
             log(f"failed: {type(error).__name__}: {error}")
             failed.set()
             stop.set()

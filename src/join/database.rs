@@ -1,0 +1,173 @@
+//! Steps of a region's database: one cluster, under Patroni alone.
+//!
+//! Owns which data directory may be started, and when Patroni is paused. Who leads is Patroni's leader lock and nobody
+//! else's; PostgreSQL itself is never started here. A directory that does not belong to the cluster that etcd knows stops
+//! the machine, and nothing is deleted: of what this machine's own cut-off bootstrap or clone left, which no client ever
+//! wrote to, the one is moved aside and the other is cloned again by Patroni.
+
+use super::etcd;
+use super::machine::{Decision, Turn, View, list, stop, wait};
+use super::tables::Failover;
+use super::world::{Action, Data, Database};
+
+/// HAProxy stands before the database, so that it is only ever looked at where its leader is.
+pub(super) fn proxy(view: &View<'_>) -> Turn {
+    view.running(&["haproxy.service".to_owned()])
+}
+
+/// What is in the data directory may be started.
+pub(super) fn identity(view: &View<'_>) -> Turn {
+    let database = view.database()?;
+    match database.initialised.as_deref() {
+        None => unclaimed(view, database),
+        Some("") => claimed(view, database),
+        Some(identifier) => known(view, database, identifier),
+    }
+}
+
+/// etcd knows of no database.
+fn unclaimed(view: &View<'_>, database: &Database) -> Turn {
+    let record = view.record;
+    let bootstrapper = view.cluster().bootstrapper().map_or("", |node| node.name.as_str());
+    if record.database_joined {
+        return Err(stop(
+            "this machine has had the cluster's database, but etcd knows of none",
+            "bring etcd's data back; nothing is bootstrapped, and nothing here was touched",
+        ));
+    }
+    match &database.data {
+        Data::Empty if bootstrapper != view.own.name => Err(wait(format!("{bootstrapper} to bootstrap the database"))),
+        Data::Empty => {
+            etcd::no_database_elsewhere(view)?;
+            view.remember(|record| record.database_begun = true)
+        }
+        // Its own bootstrap, cut off between initdb and the claim's end: Patroni takes it over.
+        Data::Cluster(_) if record.database_begun => etcd::no_database_elsewhere(view),
+        Data::Broken(_) if record.database_begun => set_aside(view, database),
+        Data::Cluster(identifier) => Err(foreign(&format!("a database ({identifier})"))),
+        Data::Broken(what) => Err(foreign(what)),
+    }
+}
+
+/// Somebody's bootstrap is under way, or was cut off.
+fn claimed(view: &View<'_>, database: &Database) -> Turn {
+    let record = view.record;
+    if !record.database_begun || record.database_joined {
+        return match &database.data {
+            Data::Empty => Err(wait("the database to be bootstrapped, which has begun")),
+            Data::Cluster(identifier) => Err(foreign(&format!("a database ({identifier})"))),
+            Data::Broken(what) => Err(foreign(what)),
+        };
+    }
+    match &database.data {
+        Data::Cluster(_) => Ok(()),
+        Data::Empty | Data::Broken(_) => set_aside(view, database),
+    }
+}
+
+/// This machine's own bootstrap: under way while Patroni runs, else cut off before anything was written to it.
+fn set_aside(view: &View<'_>, database: &Database) -> Turn {
+    match database.running {
+        true => Err(wait(format!("Patroni to bootstrap the database{}", state(database)))),
+        false => {
+            etcd::no_database_elsewhere(view)?;
+            Err(Decision::Do(Action::SetAsideBootstrap))
+        }
+    }
+}
+
+/// etcd knows the database by its system identifier.
+fn known(view: &View<'_>, database: &Database, identifier: &str) -> Turn {
+    match &database.data {
+        Data::Cluster(here) if here == identifier => Ok(()),
+        Data::Cluster(here) => Err(stop(
+            format!("the database here ({here}) is not the cluster's ({identifier})"),
+            format!("if it is not wanted any more, move {} away; nothing was deleted", place(view)),
+        )),
+        Data::Empty => view.remember(|record| record.database_cloning = true),
+        // Patroni first says what it is at; then a clone that it is not at is one that was cut off.
+        Data::Broken(_) if view.record.database_cloning && !database.running => Ok(()),
+        Data::Broken(_) if view.record.database_cloning => match database.state.as_deref() {
+            None => Err(wait("Patroni to answer")),
+            Some("creating replica" | "starting") => Err(wait("a copy of the leader's database, which is being made")),
+            Some(_) if database.leader.is_none() => Err(wait("a leader of the database, to copy it from")),
+            Some(_) => Err(Decision::Do(Action::CloneAgain)),
+        },
+        Data::Broken(what) => Err(foreign(what)),
+    }
+}
+
+fn foreign(what: &str) -> Decision {
+    stop(
+        format!("in the database's directory is {what}, which this cluster did not put there"),
+        "if it is not wanted any more, move it away; nothing was deleted",
+    )
+}
+
+fn place(view: &View<'_>) -> String {
+    view.tables.database.as_ref().map_or_else(String::new, |table| table.data.display().to_string())
+}
+
+fn state(database: &Database) -> String {
+    database.state.as_ref().map_or_else(String::new, |state| format!(" (it says: {state})"))
+}
+
+/// Patroni runs, and PostgreSQL under it.
+pub(super) fn start(view: &View<'_>) -> Turn {
+    let database = view.database()?;
+    if !database.running {
+        return Err(Decision::Do(Action::StartPatroni));
+    }
+    let runs = matches!(database.state.as_deref(), Some("running" | "streaming"));
+    if runs && matches!(database.data, Data::Cluster(_)) {
+        return view.remember(|record| {
+            record.database_joined = true;
+            record.database_cloning = false;
+        });
+    }
+    if database.paused {
+        paused(view, database)?;
+    }
+    Err(match (&database.state, &database.leader) {
+        (None, _) => wait("Patroni to answer"),
+        (Some(state), None) => wait(format!("a leader of the database; Patroni here says: {state}")),
+        (Some(state), Some(leader)) => wait(format!("the database to run; Patroni here says: {state}; {leader} leads")),
+    })
+}
+
+/// A paused Patroni starts and clones nothing. The pause is lifted where that promotes nobody: while another machine
+/// leads, or after an outage of all, when Patroni is back everywhere and no PostgreSQL runs.
+fn paused(view: &View<'_>, database: &Database) -> Turn {
+    let stopped =
+        |name: &str| database.members.get(name).is_some_and(|state| state != "running" && state != "streaming");
+    match &database.leader {
+        Some(leader) if leader != &view.own.name => Err(Decision::Do(Action::Resume)),
+        None if view.cluster().regions().all(|node| stopped(&node.name)) => Err(Decision::Do(Action::Resume)),
+        None => Err(wait(
+            "a leader of the database: failover is manual; run `rolecast-join promote` on the region that is to lead, or \
+             bring all regions back",
+        )),
+        Some(_) => Ok(()),
+    }
+}
+
+/// With manual failover Patroni is paused whenever all regions stream.
+pub(super) fn failover(view: &View<'_>) -> Turn {
+    if view.database_table()?.failover == Failover::Automatic || !view.leads()? {
+        return Ok(());
+    }
+    let database = view.database()?;
+    let follows = |name: &str| database.members.get(name).is_some_and(|state| state == "streaming");
+    let complete = view.cluster().regions().all(|node| node.name == view.own.name || follows(&node.name));
+    if complete && !database.paused { Err(Decision::Do(Action::Pause)) } else { Ok(()) }
+}
+
+/// Names of the regions that do not follow, where some do not; for people.
+pub(super) fn not_following(view: &View<'_>) -> Option<String> {
+    let database = view.facts.database.as_ref()?;
+    let leader = database.leader.as_ref()?;
+    let runs = |name: &str| database.members.get(name).is_some_and(|state| state == "streaming" || state == "running");
+    let missing = view.cluster().regions().filter(|node| &node.name != leader && !runs(&node.name));
+    let missing: Vec<&str> = missing.map(|node| node.name.as_str()).collect();
+    (!missing.is_empty()).then(|| list(missing))
+}

@@ -1,0 +1,175 @@
+//! Steps of a voter: it becomes one member of one etcd cluster, once.
+//!
+//! Owns who bootstraps: the one machine that the ticket names, and only after it has told its peers that it is about to
+//! and every one of them has answered, after that, that it was never a member and holds no database. Everybody else, and
+//! everybody later, is added to a live quorum, as a learner first. A machine that lost its data is replaced there. Two
+//! machines whose tickets disagree about the bootstrapper each see the other's intention, and both wait.
+
+use super::machine::{Decision, Turn, View, list, stop, wait};
+use super::world::{Action, Answer, EtcdRecord, Member, Peer};
+use crate::ticket::Kind;
+
+/// This machine has a place: a data directory, or an entry in the quorum that waits for it.
+pub(super) fn member(view: &View<'_>) -> Turn {
+    let etcd = view.etcd()?;
+    match (etcd.has_data, view.record.etcd) {
+        (true, EtcdRecord::Never) => Err(stop(
+            "etcd's data is here, but the join's record says that this machine never was a member",
+            "if the data is of an earlier use of this disk, re-image the machine with an empty state",
+        )),
+        (true, _) => Ok(()),
+        (false, _) => newcomer(view),
+    }
+}
+
+/// A machine without data.
+fn newcomer(view: &View<'_>) -> Turn {
+    let peers = view.peers()?;
+    if let Some(members) = quorum(peers) {
+        return place(view, members);
+    }
+    let mine = view.record.etcd;
+    let others_new = others_are_new(view, peers);
+    let bootstrapper = view.cluster().bootstrapper().is_some_and(|node| node.name == view.own.name);
+    match mine {
+        EtcdRecord::Member if others_new => Err(stop(
+            "etcd's data is gone here, and no other machine has ever been a member: the cluster's state is lost",
+            "bring this machine's etcd data back; without it, re-image all machines with an empty state",
+        )),
+        EtcdRecord::Never | EtcdRecord::Bootstrapping if bootstrapper && others_new => {
+            // First told, then asked again: the record that is kept now is what peers are told, and facts that were
+            // looked at before it was kept do not count.
+            view.remember(|record| record.etcd = EtcdRecord::Bootstrapping)?;
+            Err(Decision::Do(Action::BootstrapEtcd))
+        }
+        _ => Err(wait(absent(view, peers))),
+    }
+}
+
+/// The members, as some voter that is part of a quorum lists them.
+fn quorum(peers: &[Peer]) -> Option<&[Member]> {
+    peers.iter().find_map(|peer| match &peer.answer {
+        Answer::Quorum(members) => Some(members.as_slice()),
+        _ => None,
+    })
+}
+
+/// Whether every other voter and every other region is sure to have had no part in any cluster. One that was not
+/// asked, or did not answer, is not sure.
+fn others_are_new(view: &View<'_>, peers: &[Peer]) -> bool {
+    let others = view.cluster().nodes.iter().filter(|node| node.name != view.own.name);
+    let mut asked = others.filter(|node| node.voter || node.kind == Kind::Region);
+    asked.all(|node| {
+        let Some(peer) = peers.iter().find(|peer| peer.name == node.name) else { return false };
+        let database = peer.says.as_ref().map(|says| says.database);
+        peer.answer == Answer::NeverMember && (node.kind != Kind::Region || database == Some(false))
+    })
+}
+
+/// An entry in the live quorum that this machine can start as.
+fn place(view: &View<'_>, members: &[Member]) -> Turn {
+    match entry(view, members) {
+        // It started once, and its data is not here: the machine was re-imaged. What it had is never trusted again.
+        Some(member) if !member.name.is_empty() => {
+            view.remember(|record| record.etcd = EtcdRecord::Adding)?;
+            Err(Decision::Do(Action::RemoveMember { id: member.id.clone() }))
+        }
+        Some(_) => view.remember(|record| record.etcd = EtcdRecord::Adding),
+        None => {
+            view.remember(|record| record.etcd = EtcdRecord::Adding)?;
+            Err(Decision::Do(Action::AddMember))
+        }
+    }
+}
+
+/// This machine in a list of members.
+fn entry<'m>(view: &View<'_>, members: &'m [Member]) -> Option<&'m Member> {
+    let url = format!("https://{}:2380", view.own.address);
+    members.iter().find(|member| member.peer_url == url)
+}
+
+/// What a voter waits for that finds no quorum.
+fn absent(view: &View<'_>, peers: &[Peer]) -> String {
+    let silent = peers.iter().filter_map(|peer| match &peer.answer {
+        Answer::Nothing(why) => Some(format!("{} ({why})", peer.name)),
+        _ => None,
+    });
+    let silent: Vec<String> = silent.collect();
+    let known = peers.iter().filter(|peer| peer.answer == Answer::NoQuorum).map(|peer| peer.name.as_str());
+    let known: Vec<&str> = known.collect();
+    let holding = peers.iter().filter(|peer| peer.says.as_ref().is_some_and(|says| says.database));
+    let holding: Vec<&str> = holding.map(|peer| peer.name.as_str()).collect();
+    let mut what = "a quorum of etcd".to_owned();
+    if !silent.is_empty() {
+        what += &format!("; no answer from {}", list(silent.iter().map(String::as_str)));
+    }
+    if !known.is_empty() {
+        let verb = if known.len() == 1 { "was a member and has" } else { "were members and have" };
+        what += &format!("; {} {verb} no quorum now", list(known.iter().copied()));
+    }
+    if known.is_empty() && !holding.is_empty() {
+        what += &format!("; {} already holds a database, so none is bootstrapped", list(holding.iter().copied()));
+    }
+    if silent.is_empty() && known.is_empty() && holding.is_empty() {
+        let first = view.cluster().bootstrapper().map_or("nobody", |node| node.name.as_str());
+        what += &format!("; {first} is to bootstrap it");
+    }
+    what
+}
+
+/// Its member runs.
+pub(super) fn start(view: &View<'_>) -> Turn {
+    if view.etcd()?.running { Ok(()) } else { Err(Decision::Do(Action::StartEtcd)) }
+}
+
+/// It has a vote and is part of a quorum; from here on it remembers that it is a member.
+pub(super) fn vote(view: &View<'_>) -> Turn {
+    if view.etcd()?.healthy {
+        return view.remember(|record| record.etcd = EtcdRecord::Member);
+    }
+    let peers = view.peers()?;
+    let Some(members) = quorum(peers) else {
+        return Err(wait(match others_are_new(view, peers) {
+            true => "its own member of etcd to start".to_owned(),
+            false => absent(view, peers),
+        }));
+    };
+    match entry(view, members) {
+        Some(member) if member.learner => Err(Decision::Do(Action::PromoteMember)),
+        Some(_) => Err(wait("its member of etcd to catch up with the quorum")),
+        None => Err(stop(
+            "the quorum of etcd has removed this machine, and its etcd data is of no use any more",
+            format!(
+                "if no other machine has taken the place of {}, stop etcd.service, move /var/lib/etcd/default away and \
+                 start rolecast-join.service",
+                view.own.name
+            ),
+        )),
+    }
+}
+
+/// Whether every other region says that it holds no database.
+pub(super) fn no_database_elsewhere(view: &View<'_>) -> Turn {
+    let peers = view.peers()?;
+    let regions = view.cluster().regions().filter(|node| node.name != view.own.name);
+    let mut silent = vec![];
+    let mut holding = vec![];
+    for region in regions {
+        let peer = peers.iter().find(|peer| peer.name == region.name);
+        match peer.and_then(|peer| peer.says.as_ref()) {
+            Some(says) if !says.database => {}
+            Some(_) => holding.push(region.name.as_str()),
+            None => silent.push(region.name.as_str()),
+        }
+    }
+    if !holding.is_empty() {
+        return Err(stop(
+            format!("{} holds a database, but etcd knows of none, so none is bootstrapped beside it", list(holding)),
+            "bring etcd's data back, or move that data directory away if the database is not wanted any more",
+        ));
+    }
+    match silent.is_empty() {
+        true => Ok(()),
+        false => Err(wait(format!("{} to say that no database is there, before one is bootstrapped", list(silent)))),
+    }
+}

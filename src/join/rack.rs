@@ -1,0 +1,74 @@
+//! Steps of a rack: it registers with the regions, once.
+//!
+//! Owns `maas-ha.md` 6.6. Registering drops the identity that a region gave, so it is done only where there is none or
+//! where URL or secret have changed; a rack that has both just starts, also while no region answers.
+
+use super::machine::{Decision, Turn, View, list, wait};
+use super::world::{Action, Rack};
+
+/// A rack that has yet to register reaches a region and all that it advertises.
+pub(super) fn regions(view: &View<'_>) -> Turn {
+    let rack = view.rack()?;
+    if settled(rack) {
+        return Ok(());
+    }
+    if !rack.region_answers {
+        return Err(wait("a region of MAAS that answers"));
+    }
+    match rack.unreachable.is_empty() {
+        true => Ok(()),
+        false => Err(wait(format!(
+            "a way to {}, which regions advertise",
+            list(rack.unreachable.iter().map(String::as_str))
+        ))),
+    }
+}
+
+fn settled(rack: &Rack) -> bool {
+    rack.has_identity && rack.configured
+}
+
+/// It is configured with the ticket's URL and secret, and has an identity or will get one.
+pub(super) fn register(view: &View<'_>) -> Turn {
+    let rack = view.rack()?;
+    // What was registered in this round gets its identity when it runs.
+    if settled(rack) || (rack.configured && view.done.contains(&Action::Register)) {
+        return Ok(());
+    }
+    // Once configured and running, it gets its identity from a region by itself.
+    let units = &view.maas()?.units.rack;
+    let local = view.local()?;
+    let runs = units.iter().all(|unit| local.running.contains(unit));
+    if rack.configured && runs { Ok(()) } else { Err(Decision::Do(Action::Register)) }
+}
+
+/// MAAS's units run.
+pub(super) fn start(view: &View<'_>) -> Turn {
+    view.running(&view.maas()?.units.rack)
+}
+
+/// A region has accepted it.
+pub(super) fn registered(view: &View<'_>) -> Turn {
+    let rack = view.rack()?;
+    if rack.refused {
+        return Err(wait(format!(
+            "a shared secret that the regions accept: they refuse this rack's; run `rolecast apply {}`",
+            view.own.name
+        )));
+    }
+    match (rack.registered, rack.region_answers) {
+        (true, _) => Ok(()),
+        (false, true) => Err(wait("a region to accept this rack")),
+        (false, false) => Err(wait("a region of MAAS that answers")),
+    }
+}
+
+/// What a person should know of the rack.
+pub(super) fn warnings(view: &View<'_>) -> Vec<String> {
+    match &view.facts.rack {
+        Some(rack) if !rack.unreachable.is_empty() => {
+            vec![format!("cannot reach {}", list(rack.unreachable.iter().map(String::as_str)))]
+        }
+        _ => vec![],
+    }
+}

@@ -1,0 +1,199 @@
+//! Steps of a region: MAAS on the database.
+//!
+//! Owns the order of `maas-ha.md` 6.4 and 6.5 after the database: roles, schema, shared secret, MAAS itself, its
+//! administrator, and the virtual address last. What changes the database is the leader's alone, and a schema that is
+//! older than the image waits for an operator. Starts nothing beside the units that `maas.toml` names, HAProxy and keepalived.
+
+use super::database;
+use super::machine::{Decision, Turn, View, list, stop, wait, wait_briefly};
+use super::world::{Action, Peer, SchemaVersion};
+
+/// The database has MAAS's roles, with the ticket's passwords.
+pub(super) fn roles(view: &View<'_>) -> Turn {
+    let database = view.database()?;
+    if !database.writable {
+        let leader = database.leader.as_deref().unwrap_or("nobody");
+        return Err(wait(format!("a database that can be written; {leader} leads")));
+    }
+    let schema = view.schema()?;
+    let wants = view.ticket.generation;
+    let has = schema.secrets_generation.unwrap_or(0);
+    if schema.database_exists && has >= wants {
+        return Ok(());
+    }
+    if !view.leads()? {
+        return Err(wait_briefly(match schema.database_exists {
+            false => format!("{} to make MAAS's database", leader(view)),
+            true => format!("{} to change the database's passwords (generation {wants})", leader(view)),
+        }));
+    }
+    // From the moment of the change, who has the old passwords gets no new connection. So all have the new ones at hand.
+    if schema.database_exists && has > 0 {
+        let old = |peer: &&Peer| {
+            let accepted = peer.says.as_ref().map(|says| says.generation);
+            view.cluster().regions().any(|node| node.name == peer.name) && accepted.is_some_and(|it| it < wants)
+        };
+        let old: Vec<&str> = view.peers()?.iter().filter(old).map(|peer| peer.name.as_str()).collect();
+        if !old.is_empty() {
+            let commands = old.iter().map(|name| format!("`rolecast apply {name}`")).collect::<Vec<_>>();
+            return Err(wait_briefly(format!(
+                "the new secrets (generation {wants}) to be on {}, before the passwords change; run {}",
+                list(old),
+                list(commands.iter().map(String::as_str))
+            )));
+        }
+    }
+    Err(Decision::Do(Action::PrepareDatabase))
+}
+
+fn leader<'a>(view: &View<'a>) -> &'a str {
+    view.facts.database.as_ref().and_then(|database| database.leader.as_deref()).unwrap_or("the leader")
+}
+
+/// The schema is this image's.
+pub(super) fn schema(view: &View<'_>) -> Turn {
+    let leads = view.leads()?;
+    let image = &view.image().version;
+    match &view.schema()?.version {
+        SchemaVersion::Same => Ok(()),
+        SchemaVersion::Absent | SchemaVersion::CutOff if leads => {
+            alone(view)?;
+            Err(Decision::Do(Action::Migrate))
+        }
+        SchemaVersion::Absent | SchemaVersion::CutOff => {
+            Err(wait(format!("{} to migrate MAAS's schema", leader(view))))
+        }
+        SchemaVersion::Half if leads => Err(stop(
+            "a migration of MAAS's schema was begun and failed",
+            "look at the journal of rolecast-join.service on the machine that led; mend the database, or restore it",
+        )),
+        SchemaVersion::Half => {
+            Err(wait(format!("a person to mend MAAS's schema on {}: a migration failed", leader(view))))
+        }
+        SchemaVersion::Newer(version) => Err(stop(
+            format!("MAAS's schema in the database ({version}) is newer than image {image} brings"),
+            "boot the newer image here",
+        )),
+        SchemaVersion::Older(version) if !leads => Err(wait(format!(
+            "an upgrade: MAAS's schema is of {version} and image {image} is newer; run `rolecast-join upgrade` on {}",
+            leader(view)
+        ))),
+        SchemaVersion::Older(version) if !view.upgrade => Err(wait(format!(
+            "an upgrade: MAAS's schema is of {version} and image {image} is newer; boot the new image on all regions, \
+             then run `rolecast-join upgrade` here"
+        ))),
+        SchemaVersion::Older(_) => {
+            alone(view)?;
+            Err(Decision::Do(Action::Migrate))
+        }
+    }
+}
+
+/// No region runs other code than this image's.
+fn alone(view: &View<'_>) -> Turn {
+    let image = view.image().version.as_str();
+    let other = |peer: &&Peer| {
+        let same = peer.says.as_ref().is_some_and(|says| says.version == image);
+        peer.serves && !same
+    };
+    let others: Vec<&str> = view.peers()?.iter().filter(other).map(|peer| peer.name.as_str()).collect();
+    match others.is_empty() {
+        true => Ok(()),
+        false => Err(wait(format!(
+            "{} to stop serving other code: nothing is migrated beside it; boot image {image} there",
+            list(others)
+        ))),
+    }
+}
+
+/// MAAS's shared secret is the ticket's, before a region makes up its own.
+pub(super) fn secret(view: &View<'_>) -> Turn {
+    if view.schema()?.secret_right {
+        Ok(())
+    } else if view.leads()? {
+        Err(Decision::Do(Action::PlaceSecret))
+    } else {
+        Err(wait_briefly(format!("{} to place MAAS's shared secret", leader(view))))
+    }
+}
+
+/// What is done once before MAAS's units start has been done.
+pub(super) fn initialise(view: &View<'_>) -> Turn {
+    if view.record.maas_initialised {
+        Ok(())
+    } else if view.done.contains(&Action::InitialiseMaas) {
+        view.remember(|record| record.maas_initialised = true)
+    } else {
+        Err(Decision::Do(Action::InitialiseMaas))
+    }
+}
+
+/// MAAS's units run.
+pub(super) fn start(view: &View<'_>) -> Turn {
+    view.running(&view.maas()?.units.region)
+}
+
+/// MAAS answers here, and is itself.
+pub(super) fn healthy(view: &View<'_>) -> Turn {
+    let region = view.region()?;
+    if let Some(other) = &region.merged_with {
+        return Err(wait(format!(
+            "a host name of its own: MAAS takes this machine and {other} for one; name one of them otherwise, and \
+             delete the merged controller in MAAS"
+        )));
+    }
+    match (&region.trouble, region.healthy) {
+        (_, true) => Ok(()),
+        (Some(trouble), false) => Err(wait(format!("MAAS to answer here: {trouble}"))),
+        (None, false) => Err(wait("MAAS to answer here, with event loops")),
+    }
+}
+
+/// MAAS has its administrator.
+pub(super) fn administrator(view: &View<'_>) -> Turn {
+    if view.leads()? && !view.schema()?.administrator { Err(Decision::Do(Action::CreateAdministrator)) } else { Ok(()) }
+}
+
+/// keepalived runs, the last of all: before this, nothing here is worth an address that clients use.
+pub(super) fn virtual_address(view: &View<'_>) -> Turn {
+    view.running(&["keepalived.service".to_owned()])
+}
+
+/// DHCP that is off gets the ticket's pair, once both racks see the subnet. What is on is a person's.
+pub(super) fn dhcp(view: &View<'_>) -> Turn {
+    if view.cluster().dhcp.is_empty() || !view.leads()? {
+        return Ok(());
+    }
+    match view.dhcp()?.iter().find(|pair| pair.ready && !pair.on) {
+        Some(pair) => Err(Decision::Do(Action::SetDhcp { subnet: pair.subnet.clone() })),
+        None => Ok(()),
+    }
+}
+
+/// What a person should know of the region.
+pub(super) fn warnings(view: &View<'_>) -> Vec<String> {
+    let mut warnings = vec![];
+    if let Some(missing) = database::not_following(view) {
+        warnings.push(format!("the database is not replicated to {missing}"));
+    }
+    for wanted in &view.cluster().dhcp {
+        let pairs = view.facts.dhcp.iter().flatten();
+        let Some(pair) = pairs.into_iter().find(|pair| pair.subnet == wanted.subnet) else { continue };
+        let subnet = &wanted.subnet;
+        if !pair.on {
+            let racks = [Some(wanted.primary.as_str()), wanted.secondary.as_deref()];
+            warnings
+                .push(format!("DHCP for {subnet} is off until MAAS sees it on {}", list(racks.into_iter().flatten())));
+        } else if pair.primary.as_ref() != Some(&wanted.primary) || pair.secondary != wanted.secondary {
+            let name = |rack: &Option<String>| rack.clone().unwrap_or_else(|| "no rack".to_owned());
+            warnings.push(format!(
+                "DHCP for {subnet} has drifted: {} and {} serve it, and the image file says {} and {}",
+                name(&pair.primary),
+                name(&pair.secondary),
+                wanted.primary,
+                name(&wanted.secondary)
+            ));
+        }
+    }
+    warnings
+}

@@ -1,0 +1,306 @@
+//! The join as a service: rounds of the state machine, for as long as the machine runs.
+//!
+//! Owns the loop around [`Round`]: it takes in tickets that arrive, says at every change where it stands (status file,
+//! journal, console), waits longer the longer nothing changes, and ends only where a person must decide. What this
+//! machine and its peers are is behind [`World`]; what is to be done is the machine's.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::accept::{self, Verdict};
+use super::drive::{End, Round, Seat, describe};
+use super::kill::{Hook, Side};
+use super::machine::{Decision, JOINED, Next};
+use super::record;
+use super::status::{State, Status};
+use super::tables::Tables;
+use super::world::World;
+use crate::report::{Diagnostic, Kind};
+use crate::ticket::{self, Ticket};
+
+/// Where the operator's wish to upgrade is kept: the version of the image that MAAS's schema may be migrated to.
+pub const UPGRADE: &str = "/var/lib/rolecast/upgrade";
+
+/// How often tickets and wishes are looked for while waiting.
+const GLANCE: Duration = Duration::from_millis(250);
+
+/// Makes the world of a ticket: `root` is `/`.
+pub type Open<'a> = dyn FnMut(&Ticket, &Tables) -> Result<Box<dyn World>, Diagnostic> + 'a;
+
+/// The running join.
+pub struct Join<'a> {
+    root: PathBuf,
+    tables: Tables,
+    open: &'a mut Open<'a>,
+    say: &'a mut dyn FnMut(&str),
+    hook: Hook,
+    status: Status,
+    arrived: Option<Vec<u8>>,
+    seat: Option<(Ticket, Box<dyn World>)>,
+    pauses: u32,
+}
+
+impl<'a> Join<'a> {
+    /// A join on `root`; `say` gets a line at every change.
+    ///
+    /// # Errors
+    /// When the machine does not run an image of rolecast.
+    pub fn new(root: &Path, open: &'a mut Open<'a>, say: &'a mut dyn FnMut(&str)) -> Result<Self, Diagnostic> {
+        let tables = Tables::read(root)?;
+        let command_line = std::fs::read_to_string(root.join("proc/cmdline")).unwrap_or_default();
+        let status = Status::seedless(&tables.image, &command_line);
+        let root = root.to_owned();
+        Ok(Self { root, tables, open, say, hook: Hook::new(), status, arrived: None, seat: None, pauses: 0 })
+    }
+
+    /// Joins and stays joined. Returns only where a person must decide; status then says why and what they can do.
+    ///
+    /// # Errors
+    /// When the machine cannot even say where it stands.
+    pub fn run(&mut self) -> Result<(), Diagnostic> {
+        loop {
+            match self.round()? {
+                Some(pause) => self.sleep(pause),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// One round; says how long to wait before the next, or nothing when a person must decide.
+    fn round(&mut self) -> Result<Option<Duration>, Diagnostic> {
+        match self.take_in() {
+            Ok(true) => {}
+            Ok(false) => {
+                self.show(State::Waiting, None, "a seed: nothing has told this machine who it is")?;
+                return Ok(Some(self.pause(false)));
+            }
+            Err(diagnostic) => return self.troubled(&diagnostic),
+        }
+        let mut record = match record::read(&self.root) {
+            Ok(record) => record,
+            Err(diagnostic) => {
+                self.status.remedy = diagnostic.hints.first().cloned();
+                self.show(State::Stopped, Some("record"), &diagnostic.message)?;
+                return Ok(None);
+            }
+        };
+        let mut round = Round::default();
+        loop {
+            let Some((ticket, world)) = &mut self.seat else { return Ok(Some(GLANCE)) };
+            // `Ticket::read` saw to it that the machine is among the nodes.
+            let Some(own) = ticket.own() else { return Ok(Some(GLANCE)) };
+            let upgrade = wished(&self.root).is_some_and(|version| version == self.tables.image.version);
+            let seat = Seat { ticket, own, tables: &self.tables, upgrade };
+            let next = round.next(&seat, &record);
+            if let Some(days) = round.facts().local.as_ref().and_then(|local| local.certificate_days) {
+                self.status.certificate_days = Some(days);
+            }
+            let acts = matches!(next.decision, Decision::Do(_) | Decision::Keep(_));
+            if let Decision::Do(action) = &next.decision {
+                let what = describe(action);
+                show(&mut self.status, &self.root, self.say, State::Working, Some(next.step), &what)?;
+            }
+            if acts {
+                self.hook.pass(next.step, Side::Before);
+            }
+            let end = round.advance(&next, &mut record, world.as_mut());
+            if acts {
+                self.hook.pass(next.step, Side::After);
+                self.pauses = 0;
+            }
+            if let Some(end) = end {
+                self.status.warnings = round.warnings(&seat, &record);
+                return self.ended(&next, end);
+            }
+        }
+    }
+
+    /// Shows how a round ended.
+    fn ended(&mut self, next: &Next, end: End) -> Result<Option<Duration>, Diagnostic> {
+        self.status.remedy = None;
+        match end {
+            End::Joined => {
+                let _ = std::fs::remove_file(self.root.join(UPGRADE.trim_start_matches('/')));
+                self.show(State::Joined, Some(JOINED), "")?;
+                Ok(Some(self.joined_pause()))
+            }
+            End::Waiting(wait) => {
+                self.show(State::Waiting, Some(next.step), &wait.what)?;
+                Ok(Some(self.pause(wait.soon)))
+            }
+            End::Stopped { why, remedy } => {
+                self.status.remedy = Some(remedy);
+                self.show(State::Stopped, Some(next.step), &why)?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Takes in a ticket that has arrived, and opens the accepted one's world. Says whether there is one.
+    fn take_in(&mut self) -> Result<bool, Diagnostic> {
+        self.judge_arrived()?;
+        let accepted = accept::accepted(&self.root)?;
+        let Some(accepted) = accepted else { return Ok(false) };
+        if self.seat.as_ref().is_none_or(|(ticket, _)| ticket != &accepted) {
+            // The old world's listener makes room for the new one's.
+            self.seat = None;
+            let world = (self.open)(&accepted, &self.tables)?;
+            self.status.node = Some(accepted.node.clone());
+            self.status.cluster = Some(accepted.cluster.name.clone());
+            self.status.generation = Some(accepted.generation);
+            self.status.missing.clone_from(&accepted.withheld);
+            self.pauses = 0;
+            self.seat = Some((accepted, world));
+        }
+        Ok(true)
+    }
+
+    /// Judges what a seed brought, once.
+    fn judge_arrived(&mut self) -> Result<(), Diagnostic> {
+        let path = self.root.join(ticket::ARRIVED.trim_start_matches('/'));
+        let Ok(bytes) = read_bounded(&path) else { return Ok(()) };
+        if self.arrived.as_ref() == Some(&bytes) {
+            return Ok(());
+        }
+        let accepted = accept::accepted(&self.root).unwrap_or(None);
+        let record = record::read(&self.root).unwrap_or_default();
+        match accept::judge(&bytes, &self.tables.image, accepted.as_ref(), &record) {
+            Ok(verdict) => {
+                if let Verdict::Take(ticket) = verdict {
+                    accept::keep(&self.root, &ticket)?;
+                }
+                let _ = std::fs::remove_file(&path);
+                self.status.refused = None;
+                self.arrived = None;
+            }
+            Err(refusal) => {
+                self.status.refused =
+                    Some(format!("the ticket of its seed is refused: {refusal}; {}", refusal.remedy()));
+                self.arrived = Some(bytes);
+            }
+        }
+        Ok(())
+    }
+
+    /// What keeps the join from starting a round is waited for: a full state partition, a port that is taken.
+    fn troubled(&mut self, diagnostic: &Diagnostic) -> Result<Option<Duration>, Diagnostic> {
+        self.status.remedy = diagnostic.hints.first().cloned();
+        self.show(State::Waiting, Some("ticket"), &format!("what it needs to start: {}", diagnostic.message))?;
+        Ok(Some(self.pause(false)))
+    }
+
+    fn show(&mut self, state: State, step: Option<&str>, what: &str) -> Result<(), Diagnostic> {
+        show(&mut self.status, &self.root, self.say, state, step, what)
+    }
+
+    /// 1 s, 2 s … 10 s while nothing changes; a fifth more or less, by the machine's name, so that not all ask at once.
+    fn pause(&mut self, soon: bool) -> Duration {
+        self.pauses = self.pauses.saturating_add(1);
+        let seconds = if soon { 1 } else { self.pauses.min(10) };
+        self.jitter(seconds)
+    }
+
+    /// 5 s, 10 s … 30 s while joined.
+    fn joined_pause(&mut self) -> Duration {
+        self.pauses = self.pauses.saturating_add(1);
+        self.jitter((self.pauses * 5).min(30))
+    }
+
+    fn jitter(&self, seconds: u32) -> Duration {
+        let name = self.status.node.as_deref().unwrap_or_default();
+        let sum = name.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
+        Duration::from_secs(1) * seconds * (80 + sum % 41) / 100
+    }
+
+    /// Sleeps, but not when a ticket or a wish arrives meanwhile.
+    fn sleep(&self, pause: Duration) {
+        let before = self.doorstep();
+        let until = Instant::now() + pause;
+        while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+            std::thread::sleep(left.min(GLANCE));
+            if self.doorstep() != before {
+                return;
+            }
+        }
+    }
+
+    /// When the files that others put before the join's door last changed.
+    fn doorstep(&self) -> [Option<SystemTime>; 3] {
+        [ticket::ARRIVED, ticket::ACCEPTED, UPGRADE].map(|path| {
+            let path = self.root.join(path.trim_start_matches('/'));
+            std::fs::metadata(path).and_then(|about| about.modified()).ok()
+        })
+    }
+}
+
+/// Writes status and says a line, where something changed.
+fn show(
+    status: &mut Status,
+    root: &Path,
+    say: &mut dyn FnMut(&str),
+    state: State,
+    step: Option<&str>,
+    what: &str,
+) -> Result<(), Diagnostic> {
+    let before = status.to_line();
+    let written = status.to_json();
+    if state != State::Stopped && state != State::Waiting {
+        status.remedy = None;
+    }
+    let what = Some(what.to_owned()).filter(|what| !what.is_empty());
+    if status.state != state || status.step.as_deref() != step {
+        status.since = now();
+    }
+    if state == State::Joined {
+        status.joined_since = status.joined_since.or(Some(status.since));
+    } else if state != State::Working {
+        status.joined_since = None;
+    }
+    status.state = state;
+    status.step = step.map(str::to_owned);
+    status.what = what;
+    if status.to_json() != written {
+        status.write(root)?;
+    }
+    let line = status.to_line();
+    if line != before {
+        say(&line);
+    }
+    Ok(())
+}
+
+/// Seconds since the Epoch.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// The version that the operator has asked to upgrade to.
+fn wished(root: &Path) -> Option<String> {
+    std::fs::read_to_string(root.join(UPGRADE.trim_start_matches('/'))).ok().map(|text| text.trim().to_owned())
+}
+
+/// A file's bytes, one more than a ticket may have at most.
+fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
+    use std::io::Read as _;
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(accept::LIMIT as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Asks the running join to migrate MAAS's schema to this image's version.
+///
+/// # Errors
+/// When the machine is no region, or state cannot be written.
+pub fn upgrade(root: &Path) -> Result<String, Diagnostic> {
+    let tables = Tables::read(root)?;
+    if tables.database.is_none() {
+        return Err(Diagnostic::error(Kind::Usage, "only a region migrates MAAS's schema")
+            .hint("run `rolecast-join upgrade` on the region that leads the database"));
+    }
+    let version = &tables.image.version;
+    super::durable::write(root, Path::new(UPGRADE), version.as_bytes(), super::durable::Belongs::mine())?;
+    Ok(format!(
+        "asked for: MAAS's schema is migrated to what image {version} brings, if this machine leads the database and no \
+         region serves other code; see `rolecast-join status`\n"
+    ))
+}
