@@ -1,5 +1,6 @@
 //! One file a verb: settings in, [`super::Done`] or a report out.
 
+pub mod apply;
 pub mod build;
 pub mod check;
 mod cluster;
@@ -12,6 +13,7 @@ pub mod lab;
 pub mod lock;
 pub mod plan;
 mod project;
+pub mod publish;
 pub mod secrets;
 pub mod seed;
 mod shown;
