@@ -4,8 +4,8 @@
 
 pub mod files;
 pub mod namespace;
-pub mod program;
 pub mod private;
+pub mod program;
 pub mod sandbox;
 
 pub use files::FileError;
