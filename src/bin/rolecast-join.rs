@@ -5,9 +5,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use rolecast::join::accept::{self, Verdict};
+use rolecast::join::adapters::Machine;
 use rolecast::join::run::{self, Join};
 use rolecast::join::status::Status;
 use rolecast::join::tables::Tables;
+use rolecast::join::world::World;
 use rolecast::join::{lay, machine, record};
 use rolecast::report::{Diagnostic, Kind, Report, Style, render};
 
@@ -75,7 +77,9 @@ fn status(root: &Path) -> Result<Status, Diagnostic> {
 
 /// Returns when a person must decide.
 fn join(root: &Path) -> Result<(), Diagnostic> {
-    let mut open = |_: &rolecast::ticket::Ticket, _: &Tables| Err(Diagnostic::error(Kind::Internal, "no adapters yet"));
+    let mut open = |ticket: &rolecast::ticket::Ticket, tables: &Tables| -> Result<Box<dyn World>, Diagnostic> {
+        Ok(Box::new(Machine::new(ticket, tables)?))
+    };
     let mut line = |text: &str| {
         let _ = say(&format!("{text}\n"));
     };

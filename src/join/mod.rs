@@ -6,6 +6,7 @@
 //! section 7; `docs/joining.md` tells it to operators.
 
 pub mod accept;
+pub mod adapters;
 mod database;
 pub mod drive;
 mod durable;

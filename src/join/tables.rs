@@ -70,7 +70,10 @@ pub struct SchemaSource {
     pub query: String,
     /// Directories with what the image brings, one file per step; the first that exists is meant. A `*` stands for any
     /// one name.
+    #[serde(default)]
     pub directories: Vec<String>,
+    /// The newest step that the image brings, where no directory shows it.
+    pub expected: Option<String>,
     /// Where a step's name ends: `_` where `0012_title.py` is known as `0012`; none where the file's stem is its name.
     pub ends: Option<String>,
 }

@@ -230,6 +230,14 @@ impl Machine for Container {
         Ok(Outcome { code, output: said.output, errors: said.errors, took })
     }
 
+    fn interact(&self) -> Result<(), Diagnostic> {
+        let init = self.needs_init()?.to_string();
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &init, "--mount", "--pid", "--uts", "--ipc", "--net", "--cgroup", "--wd=/root"]);
+        command.args(["--", "/bin/bash", "-l"]);
+        tools::interact(command)
+    }
+
     /// Straight from its file system: this is asked several times a second.
     fn read(&self, path: &str) -> Result<Option<Vec<u8>>, Diagnostic> {
         let root = PathBuf::from(format!("/proc/{}/root", self.needs_init()?));

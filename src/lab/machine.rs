@@ -169,6 +169,12 @@ pub trait Machine: Send + Sync + fmt::Debug {
     /// When it is off, cannot be reached, or the program cannot be started. A failing program is an [`Outcome`].
     fn exec(&self, exec: &Exec) -> Result<Outcome, Diagnostic>;
 
+    /// Opens a root shell on it over our own standard streams, and waits for its end.
+    ///
+    /// # Errors
+    /// When the machine is off or cannot be reached.
+    fn interact(&self) -> Result<(), Diagnostic>;
+
     /// Bytes of a small file on it (1 MiB at most); none when there is none.
     ///
     /// # Errors

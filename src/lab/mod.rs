@@ -17,8 +17,10 @@ mod role;
 pub mod scenario;
 pub mod timeline;
 mod tools;
+mod watch;
 
 pub use cluster::{Lab, LabPlan};
 pub use machine::{BackEnd, Exec, Identity, Machine, Outcome};
 pub use network::Network;
 pub use tools::wait_for;
+pub use watch::Step;

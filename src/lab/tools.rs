@@ -3,6 +3,7 @@
 //! Owns their environment and time limits. Knows no node.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::report::{Diagnostic, Kind};
@@ -65,6 +66,18 @@ pub fn tell(program: &str, arguments: &[&str], input: &str) -> Result<String, Di
 pub fn ask(program: &str, arguments: &[&str]) -> Result<bool, Diagnostic> {
     let said = Program::new(program, arguments.iter().copied()).limit(LIMIT).ask();
     said.map(|said| said.status.success()).map_err(|error| Diagnostic::error(Kind::World, error.to_string()))
+}
+
+/// Runs a program over our own standard streams, with no more of our environment than the terminal's kind.
+///
+/// # Errors
+/// When it cannot be started. How it ends is the person's business.
+pub fn interact(mut command: Command) -> Result<(), Diagnostic> {
+    let terminal = std::env::var_os("TERM").unwrap_or_else(|| "dumb".into());
+    command.env_clear().env("PATH", PATH).env("LC_ALL", "C.UTF-8").env("HOME", "/root").env("TERM", terminal);
+    let shown = command.get_program().to_string_lossy().into_owned();
+    let ended = command.status();
+    ended.map(drop).map_err(|error| Diagnostic::error(Kind::World, format!("cannot run `{shown}`: {error}")))
 }
 
 /// Refuses a host that cannot hold a lab: not root, or tools missing, all of them at once.

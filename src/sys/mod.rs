@@ -2,6 +2,7 @@
 //!
 //! The only room with `unsafe`. Used by both binaries. Decides nothing about images.
 
+pub mod arp;
 pub mod files;
 pub mod namespace;
 pub mod private;

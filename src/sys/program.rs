@@ -4,9 +4,9 @@
 //! (getpass(3) and Python's getpass do), and so that everything it started can be ended with it.
 
 use std::ffi::OsString;
-use std::io::{self, Read, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read, Write as _};
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -84,13 +84,6 @@ impl Program {
         self
     }
 
-    /// Runs it as this user and group, without other groups.
-    #[must_use]
-    pub fn user(mut self, uid: u32, gid: u32) -> Self {
-        self.command.uid(uid).gid(gid);
-        self
-    }
-
     /// A variable of its environment. Never a secret: environments can be read.
     #[must_use]
     pub fn variable(mut self, name: &str, value: &str) -> Self {
@@ -139,6 +132,28 @@ impl Program {
         Ok(Said { output: text(&output), errors: text(&errors), status })
     }
 
+    /// Starts it and leaves its input open. Standard error goes nowhere.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn session(mut self) -> Result<Session, ProgramError> {
+        let start = |error| ProgramError::Start(self.name.clone(), error);
+        self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = Started(self.command.spawn().map_err(start)?);
+        let (Some(input), Some(output)) = (child.0.stdin.take(), child.0.stdout.take()) else {
+            return Err(start(io::ErrorKind::BrokenPipe.into()));
+        };
+        let (sender, lines) = channel();
+        thread::spawn(move || {
+            for line in BufReader::new(output.take(KEPT)).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(Session { input, lines, _child: child })
+    }
+
     /// Runs it and returns its standard output.
     ///
     /// # Errors
@@ -146,6 +161,26 @@ impl Program {
     pub fn run(self) -> Result<String, ProgramError> {
         let name = self.name.clone();
         self.ask()?.succeeded(&name)
+    }
+}
+
+/// A program that is spoken with, a line at a time; ended when this value is dropped.
+#[derive(Debug)]
+pub struct Session {
+    input: ChildStdin,
+    lines: Receiver<String>,
+    // Dropped last: it is ended after its input was closed.
+    _child: Started,
+}
+
+impl Session {
+    /// Says `line` and returns the line that comes back.
+    ///
+    /// # Errors
+    /// When the program has ended or does not answer within `patience`.
+    pub fn ask(&mut self, line: &str, patience: Duration) -> io::Result<String> {
+        writeln!(self.input, "{line}")?;
+        self.lines.recv_timeout(patience).map_err(|_| io::ErrorKind::TimedOut.into())
     }
 }
 
@@ -219,6 +254,15 @@ mod tests {
         assert!(matches!(slow.run(), Err(ProgramError::Slow(..))));
         let unwanted = Program::new("sleep", ["60"]).ask_while(|| false);
         assert!(matches!(unwanted, Err(ProgramError::Slow(..))));
+    }
+
+    #[test]
+    fn a_session_answers_line_by_line_until_it_is_dropped() {
+        let mut session = Program::new("sh", ["-c", "while read word; do echo $word again; done"]).session().unwrap();
+        assert_eq!(session.ask("one", Duration::from_secs(5)).unwrap(), "one again");
+        assert_eq!(session.ask("two", Duration::from_secs(5)).unwrap(), "two again");
+        let mut silent = Program::new("sleep", ["60"]).session().unwrap();
+        assert!(silent.ask("one", Duration::from_millis(20)).is_err());
     }
 
     #[test]

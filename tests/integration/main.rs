@@ -14,3 +14,4 @@ mod formats;
 mod mirrors;
 mod mistakes;
 mod report_page;
+mod trust;

@@ -3,9 +3,12 @@
 pub mod build;
 pub mod check;
 mod cluster;
+pub mod diff;
+mod differences;
 pub mod enter;
 pub mod generate;
 pub mod inspect;
+pub mod lab;
 pub mod lock;
 pub mod plan;
 mod project;
@@ -13,4 +16,5 @@ pub mod secrets;
 pub mod seed;
 mod shown;
 pub mod store;
+pub mod verify;
 mod world;

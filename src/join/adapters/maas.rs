@@ -1,0 +1,169 @@
+//! What MAAS is told to do on this machine, by its own commands.
+//!
+//! The commands are the image's (`maas.toml`). A password goes to their prompts: run without a terminal, they read it from
+//! standard input.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use super::api::{Api, Key};
+use super::schema::Wanted;
+use super::{Machine, patroni, schema, units};
+use crate::join::durable::{self, Belongs};
+use crate::join::tables::Maas;
+use crate::join::world::{Schema, Trouble};
+use crate::sys::Program;
+
+/// Where the administrator's API key is kept.
+const API_KEY: &str = "/var/lib/rolecast/api-key";
+
+/// MAAS's commands load all of MAAS before they do anything.
+const COMMAND: Duration = Duration::from_secs(180);
+
+impl Machine {
+    /// A command of the image's, filled in.
+    pub(super) fn command(&self, words: &[String]) -> Result<Program, Trouble> {
+        let vip = self.ticket.cluster.vip.to_string();
+        let administrator = &self.ticket.administrator;
+        let fill = |word: &String| {
+            word.replace("{vip}", &vip).replace("{admin}", &administrator.name).replace("{email}", &administrator.email)
+        };
+        match words.split_first() {
+            Some((name, rest)) => Ok(Program::new(name, rest.iter().map(fill)).limit(COMMAND)),
+            None => Err(Trouble("this image has no such command of MAAS's".to_owned())),
+        }
+    }
+
+    pub(super) fn schema(&self) -> Result<Schema, Trouble> {
+        let maas = self.maas()?;
+        let source = maas.schema.as_ref().ok_or_else(|| Trouble("this image has no schema of MAAS's".to_owned()))?;
+        let secret = self.secret("maas_secret")?.0.trim();
+        let wanted = Wanted {
+            secret: (!secret_in_file(maas)).then_some(secret),
+            administrator: &self.ticket.administrator.name,
+        };
+        let mut answer = schema::look(self.database()?, source, wanted)?;
+        if secret_in_file(maas) {
+            answer.secret_right = fs::read_to_string(&maas.paths.secret).is_ok_and(|text| text.trim() == secret);
+        }
+        Ok(answer)
+    }
+
+    pub(super) fn place_secret(&self) -> Result<(), Trouble> {
+        let secret = self.secret("maas_secret")?.0.trim();
+        let maas = self.maas()?;
+        if secret_in_file(maas) {
+            return put(&maas.paths.secret, secret.as_bytes());
+        }
+        schema::place_secret(self.database()?, secret)
+    }
+
+    /// Once, before MAAS's units start. A snap is held first, so that it never refreshes itself, and asks for what is
+    /// secret.
+    pub(super) fn initialise_maas(&self) -> Result<(), Trouble> {
+        let maas = self.maas()?;
+        let run = |program: Program| program.run().map(drop).map_err(|error| Trouble(error.to_string()));
+        if maas.packaging == "snap" {
+            run(Program::new("snap", ["refresh", "--hold", "maas"]).limit(COMMAND))?;
+        }
+        if maas.commands.initialise.is_empty() {
+            return Ok(());
+        }
+        let command = self.command(&maas.commands.initialise)?;
+        if maas.packaging != "snap" {
+            return run(command);
+        }
+        let database = self.database()?;
+        let password = &self.secret("database_password")?.0;
+        run(command.input(format!("postgres://{}:{password}@127.0.0.1:5433/{}\n", database.role, database.database)))
+    }
+
+    pub(super) fn create_administrator(&self) -> Result<(), Trouble> {
+        let password = &self.secret("admin_password")?.0;
+        // Twice the password, and no ssh keys.
+        let command = self.command(&self.maas()?.commands.create_admin)?;
+        let said = command.input(format!("{password}\n{password}\n\n")).ask();
+        let said = said.map_err(|error| Trouble(error.to_string()))?;
+        // One that is there already was made by a run that was cut off.
+        if !said.status.success() && !said.errors.contains("already exists") {
+            return Err(Trouble(format!("the administrator cannot be created: {}", said.reason())));
+        }
+        self.fetch_key().map(drop)
+    }
+
+    /// MAAS's API on this machine.
+    pub(super) fn api(&self) -> Result<Api<'_>, Trouble> {
+        let key = match self.kept_key() {
+            Some(key) => key,
+            None => self.fetch_key()?,
+        };
+        Ok(self.api_with(key))
+    }
+
+    pub(super) fn api_with(&self, key: Key) -> Api<'_> {
+        Api::new(&self.plain, key)
+    }
+
+    /// The key as it was fetched before.
+    pub(super) fn kept_key(&self) -> Option<Key> {
+        fs::read_to_string(API_KEY).ok().and_then(|text| Key::parse(&text))
+    }
+
+    /// Asks MAAS for the administrator's key and keeps it, root's alone.
+    fn fetch_key(&self) -> Result<Key, Trouble> {
+        let said = self.command(&self.maas()?.commands.api_key)?.run();
+        let said = said.map_err(|error| Trouble(error.to_string()))?;
+        let (line, key) = said
+            .lines()
+            .find_map(|line| Some((line, Key::parse(line)?)))
+            .ok_or_else(|| Trouble("MAAS has no API key for the administrator".to_owned()))?;
+        let line = format!("{}\n", line.trim());
+        durable::write(Path::new("/"), Path::new(API_KEY), line.as_bytes(), Belongs::mine())
+            .map_err(|error| Trouble(error.to_string()))?;
+        Ok(key)
+    }
+
+    /// What reads a secret only when it starts is restarted, the rest reads it again. etcd reads certificates at every
+    /// handshake.
+    pub(super) fn reload_secrets(&self) -> Result<(), Trouble> {
+        if self.tables.database.is_some() {
+            units::reload(&[patroni::UNIT, "haproxy.service"])?;
+            return units::restart(&self.maas()?.units.region);
+        }
+        units::restart(&self.maas()?.units.rack)
+    }
+}
+
+/// Whether this version keeps the shared secret in a file that is there before the first start (2.4), not in the
+/// database.
+fn secret_in_file(maas: &Maas) -> bool {
+    maas.version == "2.4"
+}
+
+/// The unit among MAAS's whose journal is the controller's: the one with `kind` in its name, or the last.
+pub(super) fn controller<'a>(units: &'a [String], kind: &str) -> Option<&'a str> {
+    units.iter().find(|unit| unit.contains(kind)).or(units.last()).map(String::as_str)
+}
+
+/// Writes a file of MAAS's: it belongs to whom its directory belongs to, and nobody else reads it.
+pub(super) fn put(path: &Path, content: &[u8]) -> Result<(), Trouble> {
+    let directory = path.parent().unwrap_or(path);
+    let about = fs::metadata(directory).map_err(|error| Trouble(format!("`{}`: {error}", directory.display())))?;
+    let belongs = Belongs { user: about.uid(), group: about.gid(), mode: 0o640 };
+    durable::write(Path::new("/"), path, content, belongs).map_err(|error| Trouble(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_journal_to_read_is_the_controllers() {
+        let units = ["named.service", "maas-regiond.service", "maas-proxy.service"].map(str::to_owned);
+        assert_eq!(controller(&units, "region"), Some("maas-regiond.service"));
+        assert_eq!(controller(&units, "rackd"), Some("maas-proxy.service"));
+        assert_eq!(controller(&[], "rackd"), None);
+    }
+}
