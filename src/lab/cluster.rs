@@ -6,10 +6,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::digest::Digest;
-use crate::report::{Diagnostic, Kind};
+use crate::report::{Diagnostic, Kind, Report};
+use crate::seed::{self, Planted, SecretsFile, Terms, Vault};
 use crate::spec::{Cluster, NodeFacts, OptionValue, RoleKind, Spec};
 use crate::sys::files::{self, Context as _};
 
@@ -25,7 +26,7 @@ use super::tools;
 const RELEASED_WITHIN: Duration = Duration::from_secs(30);
 
 /// What a lab keeps in its directory. Nothing else is removed there.
-const KEPT: &[&str] = &["nodes", "seeds", "secrets.toml"];
+const KEPT: &[&str] = &["nodes", "secrets.toml"];
 
 /// What is to be made.
 #[derive(Clone, Debug)]
@@ -57,18 +58,18 @@ impl Lab {
     ///
     /// # Errors
     /// When the host cannot hold it, an image is missing, or there is a lab in the directory already.
-    pub fn make(plan: &LabPlan<'_>) -> Result<Self, Diagnostic> {
+    pub fn make(plan: &LabPlan<'_>) -> Result<Self, Report> {
         tools::check(plan.back_end)?;
         let cluster = plan.spec.cluster.as_ref().ok_or_else(|| {
             Diagnostic::error(Kind::Input, format!("`{}` describes no cluster", plan.spec.name))
                 .hint("add `[cluster]` and a `[node.NAME]` for each machine")
         })?;
         let chosen = choose(cluster, &plan.nodes)?;
-        let outputs = fs::canonicalize(&plan.outputs).on("open", &plan.outputs)?;
+        let outputs = fs::canonicalize(&plan.outputs).on("open", &plan.outputs).map_err(Diagnostic::from)?;
         for node in &chosen {
             RoleImage::open(&outputs, &node.role)?;
         }
-        let directory = std::path::absolute(&plan.directory).on("open", &plan.directory)?;
+        let directory = std::path::absolute(&plan.directory).on("open", &plan.directory).map_err(Diagnostic::from)?;
         let mut written =
             Written::new(&directory, &cluster.name, plan.image.clone(), outputs, plan.back_end, cluster.prefix);
         for (number, facts) in (1..).zip(&chosen) {
@@ -79,8 +80,12 @@ impl Lab {
         let ledger = Arc::new(Ledger::create(&directory, written)?);
         let lab = Self::with(ledger)?;
         lab.network.make()?;
-        for node in &lab.ledger.read().nodes {
-            files::make_directory(&lab.ledger.node_directory(&node.identity.name))?;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let vault = Vault::create(plan.spec, cluster, now)?;
+        lab.secrets().create(&vault)?;
+        for machine in &lab.machines {
+            files::make_directory(&lab.ledger.node_directory(&machine.identity().name)).map_err(Diagnostic::from)?;
+            machine.set_seed(Some(&lab.plant(plan.spec, &machine.identity().name)?.nocloud()))?;
         }
         Ok(lab)
     }
@@ -149,6 +154,21 @@ impl Lab {
     /// What its machines are made of.
     pub fn back_end(&self) -> BackEnd {
         self.ledger.read().back_end
+    }
+
+    /// Its secrets: fresh ones, of no other cluster.
+    pub fn secrets(&self) -> SecretsFile {
+        SecretsFile { path: self.directory().join("secrets.toml"), identity: None }
+    }
+
+    /// Plants the seed of a machine from the lab's secrets as they are now. `spec` is that of [`Lab::image`].
+    ///
+    /// # Errors
+    /// When the secrets cannot be read, or a template does not render.
+    pub fn plant(&self, spec: &Spec, name: &str) -> Result<Planted, Report> {
+        let none = || Diagnostic::error(Kind::Input, format!("`{}` describes no cluster any more", spec.name));
+        let cluster = spec.cluster.as_ref().ok_or_else(none)?;
+        seed::plant(spec, cluster, name, &self.secrets().read()?, Terms::default())
     }
 
     /// Powers all machines on, beside each other.
