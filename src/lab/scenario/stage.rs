@@ -11,7 +11,8 @@ use crate::lab::cluster::Lab;
 use crate::lab::machine::{BackEnd, Exec, Machine};
 use crate::lab::timeline::measure::{self, Of};
 use crate::lab::timeline::{EntryKind, Figure, Machine as State, Recorder, Seen};
-use crate::report::Diagnostic;
+use crate::report::{Diagnostic, Report};
+use crate::spec::Spec;
 
 use super::cast::Cast;
 
@@ -34,6 +35,13 @@ impl From<Diagnostic> for Failure {
     }
 }
 
+impl From<Report> for Failure {
+    fn from(report: Report) -> Self {
+        let failures = report.diagnostics.into_iter().map(|diagnostic| Self::from(diagnostic).0);
+        Self(failures.collect::<Vec<_>>().join("\n"))
+    }
+}
+
 /// How a scenario's function ends.
 pub type Outcome = Result<(), Failure>;
 
@@ -44,6 +52,8 @@ pub struct Stage<'a> {
     pub name: &'a str,
     /// Who is who.
     pub cast: &'a Cast,
+    /// What the images were built from.
+    pub spec: &'a Spec,
     /// The lab.
     pub lab: &'a Arc<Lab>,
     /// The recording.

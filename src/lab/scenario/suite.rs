@@ -12,8 +12,9 @@ use std::time::Duration;
 use crate::lab::cluster::Lab;
 use crate::lab::machine::Exec;
 use crate::lab::observe::Observer;
-use crate::lab::timeline::{EntryKind, Live, Played, Recorder, Recording, Verdict};
+use crate::lab::timeline::{EntryKind, Figure, Live, Played, Recorder, Recording, Verdict};
 use crate::report::{Diagnostic, Kind};
+use crate::spec::Spec;
 use crate::sys::files;
 
 use super::cast::Cast;
@@ -32,6 +33,8 @@ pub struct Orders<'a> {
     pub scenarios: Vec<&'a Scenario>,
     /// The lab, its machines off.
     pub lab: Arc<Lab>,
+    /// What the images were built from.
+    pub spec: &'a Spec,
     /// Who is who.
     pub cast: Cast,
     /// What is tested, for the reports.
@@ -76,17 +79,14 @@ pub fn play(orders: Orders<'_>) -> Result<Recording, Diagnostic> {
     let nodes = orders.lab.machines().map(|machine| machine.identity().name.clone()).collect();
     let recording =
         Recording { subject: orders.subject.clone(), began: orders.began.clone(), nodes, ..Recording::default() };
-    let live = std::mem::replace(&mut { orders.live }, Box::new(|_| {}));
+    let Orders { scenarios, lab, spec, cast, output, live, .. } = orders;
     let recorder = Recorder::start(recording, live);
-    for (station, address) in [STATION, OTHER_STATION].iter().zip(&orders.cast.free) {
-        orders.lab.network().add_station(station, *address)?;
+    for (station, address) in [STATION, OTHER_STATION].iter().zip(&cast.free) {
+        lab.network().add_station(station, *address)?;
     }
-    let regions = &orders.cast.regions;
-    let observer = Observer::start(&orders.lab, regions, orders.cast.virtual_address, &recorder);
-    let company =
-        Company { lab: &orders.lab, cast: &orders.cast, recorder: &recorder, output: &orders.output, whole: false };
-    let mut company = company;
-    for scenario in &orders.scenarios {
+    let observer = Observer::start(&lab, &cast.regions, cast.virtual_address, &recorder);
+    let mut company = Company { spec, lab: &lab, cast: &cast, recorder: &recorder, output: &output, whole: false };
+    for scenario in scenarios {
         company.play(scenario);
     }
     drop(observer);
@@ -96,6 +96,7 @@ pub fn play(orders: Orders<'_>) -> Result<Recording, Diagnostic> {
 
 /// Everyone who plays.
 struct Company<'a> {
+    spec: &'a Spec,
     lab: &'a Arc<Lab>,
     cast: &'a Cast,
     recorder: &'a Recorder,
@@ -147,6 +148,7 @@ impl Company<'_> {
         Stage {
             name,
             cast: self.cast,
+            spec: self.spec,
             lab: self.lab,
             recorder: self.recorder,
             began,
@@ -196,13 +198,7 @@ impl Company<'_> {
         stage.wait_whole().map(drop)
     }
 
-    fn end(
-        &self,
-        scenario: &Scenario,
-        began: Duration,
-        outcome: Outcome,
-        figures: Vec<super::super::timeline::Figure>,
-    ) {
+    fn end(&self, scenario: &Scenario, began: Duration, outcome: Outcome, figures: Vec<Figure>) {
         let to = self.recorder.now();
         let (verdict, kept) = match outcome {
             Ok(()) => (Verdict::Passed, None),
@@ -269,7 +265,7 @@ fn played(
     from: Duration,
     to: Duration,
     verdict: Verdict,
-    figures: Vec<super::super::timeline::Figure>,
+    figures: Vec<Figure>,
     kept: Option<String>,
 ) -> Played {
     let (name, proves) = (scenario.name.to_owned(), scenario.proves.to_owned());
