@@ -14,6 +14,7 @@ mod network;
 mod observe;
 pub mod report;
 mod role;
+pub mod scenario;
 pub mod timeline;
 mod tools;
 mod watch;
