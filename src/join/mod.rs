@@ -7,6 +7,7 @@
 
 pub mod accept;
 pub mod adapters;
+mod board;
 mod database;
 pub mod drive;
 mod durable;
