@@ -14,6 +14,7 @@ mod etcd;
 pub mod kill;
 pub mod lay;
 pub mod machine;
+pub mod operate;
 mod prelude;
 mod rack;
 pub mod record;
