@@ -144,8 +144,7 @@ fn paused(view: &View<'_>, database: &Database) -> Turn {
         Some(leader) if leader != &view.own.name => Err(Decision::Do(Action::Resume)),
         None if view.cluster().regions().all(|node| stopped(&node.name)) => Err(Decision::Do(Action::Resume)),
         None => Err(wait(
-            "a leader of the database: failover is manual; run `rolecast-join promote` on the region that is to lead, or \
-             bring all regions back",
+            "a leader of the database: failover is manual; run `rolecast-join promote` on the region that is to lead",
         )),
         Some(_) => Ok(()),
     }
@@ -153,10 +152,13 @@ fn paused(view: &View<'_>, database: &Database) -> Turn {
 
 /// With manual failover Patroni is paused whenever all regions stream.
 pub(super) fn failover(view: &View<'_>) -> Turn {
+    let database = view.database()?;
+    if database.paused && database.leader.is_none() {
+        return paused(view, database);
+    }
     if view.database_table()?.failover == Failover::Automatic || !view.leads()? {
         return Ok(());
     }
-    let database = view.database()?;
     let follows = |name: &str| database.members.get(name).is_some_and(|state| state == "streaming");
     let complete = view.cluster().regions().all(|node| node.name == view.own.name || follows(&node.name));
     if complete && !database.paused { Err(Decision::Do(Action::Pause)) } else { Ok(()) }

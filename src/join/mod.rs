@@ -14,6 +14,8 @@ mod etcd;
 pub mod kill;
 pub mod lay;
 pub mod machine;
+#[cfg(test)]
+mod model;
 mod prelude;
 mod rack;
 pub mod record;
