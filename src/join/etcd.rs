@@ -95,8 +95,8 @@ fn absent(view: &View<'_>, peers: &[Peer]) -> String {
         _ => None,
     });
     let silent: Vec<String> = silent.collect();
-    let known = peers.iter().filter(|peer| peer.answer == Answer::NoQuorum).map(|peer| peer.name.as_str());
-    let known: Vec<&str> = known.collect();
+    let known = peers.iter().filter(|peer| peer.answer == Answer::NoQuorum);
+    let known: Vec<String> = known.map(|peer| format!("{} {}", peer.name, standing(peer))).collect();
     let holding = peers.iter().filter(|peer| peer.says.as_ref().is_some_and(|says| says.database));
     let holding: Vec<&str> = holding.map(|peer| peer.name.as_str()).collect();
     let mut what = "a quorum of etcd".to_owned();
@@ -104,8 +104,7 @@ fn absent(view: &View<'_>, peers: &[Peer]) -> String {
         what += &format!("; no answer from {}", list(silent.iter().map(String::as_str)));
     }
     if !known.is_empty() {
-        let verb = if known.len() == 1 { "was a member and has" } else { "were members and have" };
-        what += &format!("; {} {verb} no quorum now", list(known.iter().copied()));
+        what += &format!("; {}", list(known.iter().map(String::as_str)));
     }
     if known.is_empty() && !holding.is_empty() {
         what += &format!("; {} already holds a database, so none is bootstrapped", list(holding.iter().copied()));
@@ -115,6 +114,16 @@ fn absent(view: &View<'_>, peers: &[Peer]) -> String {
         what += &format!("; {first} is to bootstrap it");
     }
     what
+}
+
+/// What a peer without a quorum is to etcd, as it says itself.
+fn standing(peer: &Peer) -> &'static str {
+    match peer.says.as_ref().map(|says| says.etcd) {
+        Some(EtcdRecord::Bootstrapping) => "is about to bootstrap it",
+        Some(EtcdRecord::Adding) => "is on its way into it",
+        Some(EtcdRecord::Never) => "has data of it",
+        Some(EtcdRecord::Member) | None => "is a member, without a quorum now",
+    }
 }
 
 /// Its member runs.

@@ -7,6 +7,7 @@
 
 pub mod accept;
 pub mod adapters;
+mod board;
 mod database;
 pub mod drive;
 mod durable;
@@ -14,6 +15,7 @@ mod etcd;
 pub mod kill;
 pub mod lay;
 pub mod machine;
+pub mod operate;
 #[cfg(test)]
 mod model;
 mod prelude;
