@@ -12,7 +12,15 @@ mod suite;
 
 mod api;
 mod cold_start;
+mod dhcp;
+mod killed;
 mod leader;
+mod mistakes;
+mod partition;
+mod rack;
+mod reboot;
+mod returns;
+mod rotation;
 mod virtual_address;
 
 pub use cast::Cast;
@@ -52,16 +60,36 @@ const CONTAINERS: &[BackEnd] = &[BackEnd::Container];
 /// Played on both.
 const BOTH: &[BackEnd] = &[BackEnd::Container, BackEnd::Qemu];
 
-/// All scenarios, in the order in which they are played: cold starts last, because each begins with empty machines, but
-/// for the first, which gives the others their cluster.
+/// All scenarios, in the order in which they are played. The first cold start gives the others their cluster; the other
+/// cold starts are last, because each begins with empty machines.
 pub const ALL: &[Scenario] = &[
     cold_start::COLD_START,
+    leader::SWITCHOVER,
     virtual_address::HOLDER_DIES,
     api::API_DIES,
-    leader::SWITCHOVER,
+    dhcp::LEASES,
     leader::LEADER_DIES,
     leader::MANUAL_FAILOVER,
+    returns::OLD_LEADER_CUT_OFF,
+    returns::OLD_LEADER_REIMAGED,
+    partition::LEADER_ALONE,
+    partition::STANDBY_ALONE,
+    partition::WITNESS_ALONE,
+    partition::ALL_APART,
+    partition::REGIONS_APART,
+    rack::RACK_REPLACED,
+    mistakes::WRONG_SECRET,
+    mistakes::DUPLICATE_ADDRESS,
+    mistakes::DUPLICATE_HOST_NAME,
+    mistakes::FULL_STATE,
+    mistakes::UNREACHABLE_PEERS,
+    mistakes::WRONG_ROLE,
+    mistakes::WRONG_CLOCK,
+    rotation::ROTATION,
+    reboot::REBOOTS,
+    rotation::NO_SECRET_SHOWS,
     cold_start::STANDBY_FIRST,
+    killed::JOIN_KILLED,
 ];
 
 #[cfg(test)]

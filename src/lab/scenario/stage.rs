@@ -12,6 +12,7 @@ use crate::lab::machine::{BackEnd, Exec, Machine};
 use crate::lab::timeline::measure::{self, Of};
 use crate::lab::timeline::{EntryKind, Figure, Machine as State, Recorder, Seen};
 use crate::report::{Diagnostic, Report};
+use crate::seed::Planted;
 use crate::spec::Spec;
 
 use super::cast::Cast;
@@ -110,6 +111,18 @@ impl Stage<'_> {
     pub fn reimage(&self, name: &str) -> Outcome {
         self.fault(&format!("re-image {name}: its state is empty"));
         Ok(self.machine(name)?.wipe_state()?)
+    }
+
+    /// Puts a machine's seed into its source, made from the lab's secrets as they are now and changed by `change`.
+    pub fn seed(&self, name: &str, change: impl FnOnce(&mut Planted)) -> Outcome {
+        self.seed_of(name, name, change)
+    }
+
+    /// Puts the seed of the node `whose` into the source of `name`.
+    pub fn seed_of(&self, name: &str, whose: &str, change: impl FnOnce(&mut Planted)) -> Outcome {
+        let mut planted = self.lab.plant(self.spec, whose)?;
+        change(&mut planted);
+        Ok(self.machine(name)?.set_seed(Some(&planted.nocloud()))?)
     }
 
     /// Cuts a machine or a client off from everyone.

@@ -62,6 +62,12 @@ pub fn first_success_after_failure(requests: &[Request], of: Of, fault: Duration
     }
 }
 
+/// How long after `fault` the last request was acknowledged; none when none was after it.
+pub fn last_success(requests: &[Request], of: Of, fault: Duration) -> Option<Duration> {
+    let done = requests.iter().filter(|request| of.covers(request) && request.failure.is_none());
+    done.map(|request| request.ended).filter(|end| *end >= fault).max().map(|end| end - fault)
+}
+
 /// How long after `fault` a request that was sent after it found a connection, whatever the answer was.
 pub fn first_contact(requests: &[Request], of: Of, fault: Duration) -> Option<Duration> {
     let after = requests.iter().filter(|request| of.covers(request) && request.sent >= fault);
