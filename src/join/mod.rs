@@ -15,6 +15,7 @@ mod etcd;
 pub mod kill;
 pub mod lay;
 pub mod machine;
+pub mod operate;
 #[cfg(test)]
 mod model;
 mod prelude;
