@@ -23,7 +23,7 @@ pub const ROTATION: Scenario = Scenario {
         let fault = stage.fault("rotate every secret");
         let changed = vault.rotate(&[], now())?;
         stage.tell(&format!("rotated: {}", changed.join(", ")));
-        file.write(&vault)?;
+        file.replace(&old, &vault)?;
         for name in stage.cast.everyone() {
             let ticket = stage.lab.plant(stage.spec, name)?.ticket.write();
             let accept = Exec::new("/usr/libexec/rolecast/rolecast-join", &["accept"]).input(ticket);
