@@ -14,5 +14,6 @@ mod formats;
 mod mirrors;
 mod mistakes;
 mod report_page;
+mod scenarios;
 mod stub;
 mod trust;
