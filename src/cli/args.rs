@@ -81,6 +81,10 @@ pub enum Verb {
     Secrets(SecretsVerb),
     /// Write each machine's seed: who it is and what it needs to know
     Seed(SeedArguments),
+    /// Write the tree that a TFTP and HTTP server hands out: images, boot scripts, seeds
+    Publish(PublishArguments),
+    /// Bring machines their secrets over SSH: to those that wait for them, and after a rotation
+    Apply(ApplyArguments),
     /// Look after the store
     #[command(subcommand)]
     Store(StoreVerb),
@@ -210,6 +214,8 @@ pub enum LabVerb {
     Up(LabUpArguments),
     /// Say how far each machine is
     Status(LabPlace),
+    /// Break the cluster in every way that it has to withstand, and measure what a client sees
+    Test(LabTestArguments),
     /// Open a shell on a machine, or run a command there
     Shell(LabShellArguments),
     /// End the lab and remove all that it made, also after a crash
@@ -255,6 +261,40 @@ pub struct LabUpArguments {
     /// Where the lab is
     #[command(flatten)]
     pub place: LabPlace,
+}
+
+/// `rolecast lab test`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "It makes a lab of its own and removes it at the end. What a failed scenario leaves, the journals of all
+machines above all, is kept below --report. Fails when a scenario does.
+
+Examples:
+  rolecast lab test images/ha-lab.toml
+  rolecast lab test images/ha-lab.toml leader-dies 6
+  rolecast lab test images/ha-lab.toml --list"
+)]
+pub struct LabTestArguments {
+    /// The image file; it describes a cluster
+    pub image: PathBuf,
+    /// Scenarios by name, or by the number of a proof [default: all]
+    #[arg(value_name = "SCENARIO")]
+    pub scenarios: Vec<String>,
+    /// List the scenarios and what they prove, and play none
+    #[arg(long)]
+    pub list: bool,
+    /// What machines are made of
+    #[arg(long, value_name = "WHAT", default_value = "container")]
+    pub back_end: LabBackEnd,
+    /// Only these nodes [default: all of the cluster]
+    #[arg(long, value_name = "NODE", value_delimiter = ',')]
+    pub nodes: Vec<String>,
+    /// Where the images are
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    pub output: PathBuf,
+    /// Where report.html, junit.xml and timeline.txt go
+    #[arg(long, value_name = "DIR", default_value = "out/lab")]
+    pub report: PathBuf,
 }
 
 /// `rolecast lab shell`.
@@ -415,6 +455,52 @@ pub struct TermsArguments {
     /// Put secrets also into what travels over plain HTTP, where anyone on the network can read it
     #[arg(long)]
     pub secrets_over_http: bool,
+    /// Let regions keep their state in memory only: a reboot loses the database
+    #[arg(long)]
+    pub memory_state: bool,
+}
+
+/// `rolecast publish`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  rolecast publish /srv/boot images/ha-lab.toml --url http://10.77.0.1:8080")]
+pub struct PublishArguments {
+    /// Where the tree goes
+    pub directory: PathBuf,
+    /// Whose
+    #[command(flatten)]
+    pub cluster: ClusterArguments,
+    /// Where machines find the tree; over `http:` the seeds carry no secrets
+    #[arg(long, value_name = "URL")]
+    pub url: String,
+    /// Where `build` put the images
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    pub images: PathBuf,
+    /// What the seeds may hold
+    #[command(flatten)]
+    pub terms: TermsArguments,
+}
+
+/// `rolecast apply`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  rolecast apply images/ha-lab.toml region-1
+  rolecast apply images/ha-lab.toml --all")]
+pub struct ApplyArguments {
+    /// Whose
+    #[command(flatten)]
+    pub cluster: ClusterArguments,
+    /// Nodes
+    #[arg(conflicts_with = "all")]
+    pub nodes: Vec<String>,
+    /// All nodes; goes on with a change of the authority until it is done
+    #[arg(long)]
+    pub all: bool,
+    /// The program that reaches machines, called as ssh is
+    #[arg(long, value_name = "PROGRAM", default_value = "ssh")]
+    pub ssh: std::ffi::OsString,
+    /// How long machines may take to follow a step of changing the authority
+    #[arg(long, value_name = "SECONDS", default_value_t = 900)]
+    pub patience: u64,
     /// Let regions keep their state in memory only: a reboot loses the database
     #[arg(long)]
     pub memory_state: bool,

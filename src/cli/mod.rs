@@ -47,6 +47,8 @@ pub fn main() -> ExitCode {
         Verb::Secrets(SecretsVerb::Show { cluster, reveal }) => verb::secrets::show(&cluster, reveal.as_deref()),
         Verb::Secrets(SecretsVerb::Rotate { cluster, names, ca }) => verb::secrets::rotate(&cluster, &names, ca),
         Verb::Seed(arguments) => verb::seed::run(&arguments),
+        Verb::Publish(arguments) => verb::publish::run(&arguments),
+        Verb::Apply(arguments) => verb::apply::run(&arguments, &settings),
         Verb::Store(StoreVerb::Stats) => verb::store::stats(&settings),
         Verb::Store(StoreVerb::Gc { older_than }) => verb::store::collect(older_than, &settings),
         Verb::Generate(verb) => verb::generate::run(&verb),

@@ -7,6 +7,7 @@
 
 pub mod accept;
 pub mod adapters;
+mod board;
 mod database;
 pub mod drive;
 mod durable;
@@ -16,6 +17,7 @@ pub mod lay;
 pub mod machine;
 #[cfg(test)]
 mod model;
+pub mod operate;
 mod prelude;
 mod rack;
 pub mod record;

@@ -15,6 +15,7 @@ mod observe;
 mod qemu;
 pub mod report;
 mod role;
+pub mod scenario;
 pub mod timeline;
 mod tools;
 mod watch;

@@ -1,5 +1,6 @@
 //! One file a verb: settings in, [`super::Done`] or a report out.
 
+pub mod apply;
 pub mod build;
 pub mod check;
 mod cluster;
@@ -9,9 +10,11 @@ pub mod enter;
 pub mod generate;
 pub mod inspect;
 pub mod lab;
+mod lab_test;
 pub mod lock;
 pub mod plan;
 mod project;
+pub mod publish;
 pub mod secrets;
 pub mod seed;
 mod shown;

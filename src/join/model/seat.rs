@@ -223,7 +223,9 @@ fn witness(cluster: &mut Cluster, here: usize, told: &Facts, action: &Action) {
     let complain = match action {
         Action::BootstrapEtcd => {
             let elsewhere = cluster.machines.iter().any(|machine| machine.etcd.is_some());
-            let database = cluster.machines.iter().any(|machine| matches!(machine.directory, Directory::Cluster(..)));
+            // One of its own stops the machine later, at the database.
+            let mut others = cluster.machines.iter().enumerate().filter(|(number, _)| *number != here);
+            let database = others.any(|(_, machine)| matches!(machine.directory, Directory::Cluster(..)));
             (elsewhere || database).then_some("bootstraps etcd while an earlier cluster's data exists")
         }
         Action::Migrate | Action::PrepareDatabase | Action::PlaceSecret | Action::CreateAdministrator => {
