@@ -15,5 +15,6 @@ mod lab;
 mod mirrors;
 mod mistakes;
 mod report_page;
+mod scenarios;
 mod stub;
 mod trust;
