@@ -13,12 +13,14 @@ use crate::report::{Diagnostic, Kind, Report};
 use crate::seed::{self, Planted, SecretsFile, Terms, Vault};
 use crate::spec::{Cluster, NodeFacts, OptionValue, RoleKind, Spec};
 use crate::sys::files::{self, Context as _};
+use crate::sys::private;
 
 use super::container::Container;
 use super::group::Group;
 use super::ledger::{Ledger, Node, Port, Written};
 use super::machine::{BackEnd, Identity, Machine};
 use super::network::{self, Network};
+use super::qemu::Qemu;
 use super::role::RoleImage;
 use super::tools;
 
@@ -26,7 +28,7 @@ use super::tools;
 const RELEASED_WITHIN: Duration = Duration::from_secs(30);
 
 /// What a lab keeps in its directory. Nothing else is removed there.
-const KEPT: &[&str] = &["nodes", "secrets.toml"];
+const KEPT: &[&str] = &["nodes", "secrets.toml", "operator.key"];
 
 /// What is to be made.
 #[derive(Clone, Debug)]
@@ -83,6 +85,8 @@ impl Lab {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let vault = Vault::create(plan.spec, cluster, now)?;
         lab.secrets().create(&vault)?;
+        let key = lab.directory().join("operator.key");
+        private::write(&key, vault.operator.private.0.as_bytes()).map_err(Diagnostic::from)?;
         for machine in &lab.machines {
             files::make_directory(&lab.ledger.node_directory(&machine.identity().name)).map_err(Diagnostic::from)?;
             machine.set_seed(Some(&lab.plant(plan.spec, &machine.identity().name)?.nocloud()))?;
@@ -111,7 +115,7 @@ impl Lab {
         let machines = nodes.iter().map(|node| {
             let machine: Box<dyn Machine> = match back_end {
                 BackEnd::Container => Box::new(Container::of(node, &ledger, &network)?),
-                BackEnd::Qemu => return Err(Diagnostic::error(Kind::Internal, "not yet")),
+                BackEnd::Qemu => Box::new(Qemu::of(node, &ledger, &network)?),
             };
             Ok(machine)
         });
@@ -214,9 +218,9 @@ impl Lab {
             return Ok(true);
         }
         for name in KEPT {
-            remove(&directory.join(name))?;
+            tools::remove(&directory.join(name))?;
         }
-        remove(&directory.join("lab.json"))?;
+        tools::remove(&directory.join("lab.json"))?;
         // Both may hold what is not the lab's.
         let _ = fs::remove_dir(&directory);
         if directory.parent().is_some_and(|parent| parent.ends_with(".rolecast")) {
@@ -271,14 +275,4 @@ fn loop_devices_under(directory: &Path) -> Vec<PathBuf> {
         Path::new(file.trim_end()).starts_with(directory)
     });
     devices.collect()
-}
-
-/// Removes a file or a directory that may not be there.
-fn remove(path: &Path) -> Result<(), Diagnostic> {
-    let removed = match path.symlink_metadata() {
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(_) => Ok(()),
-    };
-    removed.on("remove", path).map_err(Diagnostic::from)
 }

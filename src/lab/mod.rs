@@ -12,6 +12,7 @@ mod ledger;
 pub mod machine;
 mod network;
 mod observe;
+mod qemu;
 pub mod report;
 mod role;
 pub mod scenario;

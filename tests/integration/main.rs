@@ -11,6 +11,7 @@ mod boot;
 mod builds;
 mod checkers;
 mod formats;
+mod lab;
 mod mirrors;
 mod mistakes;
 mod report_page;

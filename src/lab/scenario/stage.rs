@@ -217,14 +217,13 @@ impl Stage<'_> {
         mut ready: impl FnMut(&Self) -> Result<Option<T>, Failure>,
     ) -> Result<T, Failure> {
         let since = self.recorder.now();
-        let mut trouble = None;
         loop {
-            match ready(self) {
+            let trouble = match ready(self) {
                 Ok(Some(found)) => return Ok(found),
-                Ok(None) => trouble = None,
+                Ok(None) => None,
                 // A machine that is just going down or coming up cannot be asked; that is no failure before its time.
-                Err(failure) => trouble = Some(failure),
-            }
+                Err(failure) => Some(failure),
+            };
             if self.recorder.now() - since > limit {
                 let last = trouble.map(|trouble| format!("\nlast: {trouble}")).unwrap_or_default();
                 let seconds = limit.as_secs_f64();
