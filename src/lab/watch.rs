@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 use crate::report::{Diagnostic, Kind};
 
 use super::cluster::Lab;
-use super::machine::Machine;
+use super::machine::{BackEnd, Machine};
 
-/// How often machines are asked. Reading a container's status costs less than a millisecond.
+/// How often machines are asked. Reading a container's status costs less than a millisecond …
 const PAUSE: Duration = Duration::from_millis(250);
+/// … and an emulated machine's a noticeable part of its processor.
+const LONG_PAUSE: Duration = Duration::from_secs(5);
 
 /// How far a machine is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +79,7 @@ impl Lab {
             [] => self.machines().collect(),
             names => names.iter().map(|name| self.machine(name)).collect::<Result<_, _>>()?,
         };
+        let pause = if self.back_end() == BackEnd::Qemu { LONG_PAUSE } else { PAUSE };
         loop {
             for machine in &watched {
                 let (name, step) = (machine.identity().name.as_str(), Step::of(*machine));
@@ -92,7 +95,7 @@ impl Lab {
             if stopped || since.elapsed() >= within {
                 return Err(not_joined(&seen, since.elapsed()));
             }
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(pause);
         }
     }
 }

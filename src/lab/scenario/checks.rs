@@ -8,14 +8,21 @@ use crate::lab::timeline::measure::{self, Of};
 
 use super::stage::{Failure, Outcome, Stage};
 
-/// How long a cluster may take to become whole.
+/// How long a cluster may take to become whole, in seconds.
 const WHOLE_WITHIN: u64 = 240;
+
+/// … after a scenario that failed: longer, and it is better made anew.
+pub(super) const REPAIRED_WITHIN: u64 = 75;
 
 impl Stage<'_> {
     /// Waits until the cluster is whole: all members, one leader, every other region streams and one is in sync, one
     /// holder of the virtual address, and the client gets through.
     pub fn wait_whole(&self) -> Result<Duration, Failure> {
-        let limit = self.patience(WHOLE_WITHIN);
+        self.wait_whole_within(self.patience(WHOLE_WITHIN))
+    }
+
+    /// The same within another time.
+    pub(super) fn wait_whole_within(&self, limit: Duration) -> Result<Duration, Failure> {
         let since = self.recorder.now();
         self.wait_joined(&self.cast.everyone(), limit)?;
         self.wait("every region to stream and one to be in sync", limit, |stage| {

@@ -82,7 +82,7 @@ pub const SWITCHOVER: Scenario = Scenario {
 /// Moves the lead. Returns when that was asked for.
 pub fn switch_over(stage: &Stage<'_>, from: &str, to: &str) -> Result<Duration, super::Failure> {
     let at = stage.fault(&format!("switch over from {from} to {to}"));
-    stage.shell(from, &format!("rolecast-join switchover {to} 2>&1"))?;
+    stage.shell(from, &format!("rolecast-join switchover --to {to} 2>&1"))?;
     stage.expect_within(
         &format!("{to} to lead"),
         stage.patience(60),

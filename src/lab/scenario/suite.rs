@@ -18,6 +18,7 @@ use crate::spec::Spec;
 use crate::sys::files;
 
 use super::cast::Cast;
+use super::checks::REPAIRED_WITHIN;
 use super::stage::{Failure, Outcome, Stage};
 use super::{ALL, Begins, Scenario};
 
@@ -85,13 +86,26 @@ pub fn play(orders: Orders<'_>) -> Result<Recording, Diagnostic> {
         lab.network().add_station(station, *address)?;
     }
     let observer = Observer::start(&lab, &cast.regions, cast.virtual_address, &recorder);
-    let mut company = Company { spec, lab: &lab, cast: &cast, recorder: &recorder, output: &output, whole: false };
+    let mut company =
+        Company { spec, lab: &lab, cast: &cast, recorder: &recorder, output: &output, cluster: Cluster::Unmade };
     for scenario in scenarios {
         company.play(scenario);
     }
     drop(observer);
     let recording = recorder.read().clone();
     Ok(recording)
+}
+
+/// What became of the cluster.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cluster {
+    /// There is none yet.
+    Unmade,
+    /// The last scenario left it whole, or failed to.
+    Made {
+        /// Whether that scenario passed.
+        passed: bool,
+    },
 }
 
 /// Everyone who plays.
@@ -101,8 +115,8 @@ struct Company<'a> {
     cast: &'a Cast,
     recorder: &'a Recorder,
     output: &'a Path,
-    /// Whether the cluster has been formed and was whole when last looked at.
-    whole: bool,
+    /// What became of the cluster.
+    cluster: Cluster,
 }
 
 impl Company<'_> {
@@ -140,7 +154,7 @@ impl Company<'_> {
         let figures = std::mem::take(&mut stage.figures);
         drop(stage);
         let outcome = outcome.and(counted).and(single);
-        self.whole = outcome.is_ok();
+        self.cluster = Cluster::Made { passed: outcome.is_ok() };
         self.end(scenario, began, outcome, figures);
     }
 
@@ -161,11 +175,13 @@ impl Company<'_> {
     fn prepare(&mut self, scenario: &Scenario) -> Outcome {
         match scenario.begins {
             Begins::Empty => self.wipe(),
-            Begins::Formed if self.whole => self.repair().or_else(|failure| {
-                self.recorder.note(EntryKind::Seen, format!("not whole again: {failure}"));
-                self.form()
-            }),
-            Begins::Formed => self.form(),
+            Begins::Formed => match self.cluster {
+                Cluster::Unmade => self.form(),
+                Cluster::Made { passed } => self.repair(passed).or_else(|failure| {
+                    self.recorder.note(EntryKind::Seen, format!("not whole again: {failure}"));
+                    self.form()
+                }),
+            },
         }
     }
 
@@ -183,19 +199,25 @@ impl Company<'_> {
         self.wipe()?;
         self.recorder.note(EntryKind::Mend, "all machines on");
         self.lab.start_all()?;
-        self.wait_whole()
+        self.between()?.wait_whole().map(drop)
     }
 
-    fn repair(&self) -> Outcome {
+    fn repair(&self, passed: bool) -> Outcome {
         self.lab.network().heal_all()?;
         self.lab.start_all()?;
-        self.wait_whole()
+        let stage = self.between()?;
+        match passed {
+            true => stage.wait_whole(),
+            false => stage.wait_whole_within(stage.patience(REPAIRED_WITHIN)),
+        }
+        .map(drop)
     }
 
-    fn wait_whole(&self) -> Outcome {
+    /// A stage between two scenarios.
+    fn between(&self) -> Result<Stage<'_>, Failure> {
         let mut stage = self.stage("between", self.recorder.now());
         stage.add_client(STATION)?;
-        stage.wait_whole().map(drop)
+        Ok(stage)
     }
 
     fn end(&self, scenario: &Scenario, began: Duration, outcome: Outcome, figures: Vec<Figure>) {
