@@ -14,4 +14,5 @@ mod formats;
 mod mirrors;
 mod mistakes;
 mod report_page;
+mod seeds;
 mod trust;
