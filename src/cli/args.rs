@@ -214,6 +214,8 @@ pub enum LabVerb {
     Up(LabUpArguments),
     /// Say how far each machine is
     Status(LabPlace),
+    /// Break the cluster in every way that it has to withstand, and measure what a client sees
+    Test(LabTestArguments),
     /// Open a shell on a machine, or run a command there
     Shell(LabShellArguments),
     /// End the lab and remove all that it made, also after a crash
@@ -259,6 +261,40 @@ pub struct LabUpArguments {
     /// Where the lab is
     #[command(flatten)]
     pub place: LabPlace,
+}
+
+/// `rolecast lab test`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "It makes a lab of its own and removes it at the end. What a failed scenario leaves, the journals of all
+machines above all, is kept below --report. Fails when a scenario does.
+
+Examples:
+  rolecast lab test images/ha-lab.toml
+  rolecast lab test images/ha-lab.toml leader-dies 6
+  rolecast lab test images/ha-lab.toml --list"
+)]
+pub struct LabTestArguments {
+    /// The image file; it describes a cluster
+    pub image: PathBuf,
+    /// Scenarios by name, or by the number of a proof [default: all]
+    #[arg(value_name = "SCENARIO")]
+    pub scenarios: Vec<String>,
+    /// List the scenarios and what they prove, and play none
+    #[arg(long)]
+    pub list: bool,
+    /// What machines are made of
+    #[arg(long, value_name = "WHAT", default_value = "container")]
+    pub back_end: LabBackEnd,
+    /// Only these nodes [default: all of the cluster]
+    #[arg(long, value_name = "NODE", value_delimiter = ',')]
+    pub nodes: Vec<String>,
+    /// Where the images are
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    pub output: PathBuf,
+    /// Where report.html, junit.xml and timeline.txt go
+    #[arg(long, value_name = "DIR", default_value = "out/lab")]
+    pub report: PathBuf,
 }
 
 /// `rolecast lab shell`.

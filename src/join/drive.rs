@@ -66,6 +66,12 @@ impl Round {
         &self.facts
     }
 
+    /// Changes what was looked at, to break a rule on purpose.
+    #[cfg(test)]
+    pub(super) fn change_facts(&mut self, change: impl FnOnce(&mut Facts)) {
+        change(&mut self.facts);
+    }
+
     fn view<'v>(&'v self, seat: &Seat<'v>, record: &'v Record) -> View<'v> {
         let Seat { ticket, own, tables, upgrade } = *seat;
         View { ticket, own, tables, record, facts: &self.facts, done: &self.done, upgrade }

@@ -102,8 +102,9 @@ impl Names {
 
 /// Four octal digits, without the bits that lend a user's rights.
 pub(super) fn mode(text: &str) -> Option<u32> {
+    let octal = text.len() == 4 && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
     let mode = u32::from_str_radix(text, 8).ok()?;
-    (text.len() == 4 && mode <= 0o777).then_some(mode)
+    (octal && mode <= 0o777).then_some(mode)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 
 pub mod accept;
 pub mod adapters;
+mod board;
 mod database;
 pub mod drive;
 mod durable;
@@ -14,6 +15,9 @@ mod etcd;
 pub mod kill;
 pub mod lay;
 pub mod machine;
+#[cfg(test)]
+mod model;
+pub mod operate;
 mod prelude;
 mod rack;
 pub mod record;

@@ -5,9 +5,10 @@
 //! machine and its peers are is behind [`World`]; what is to be done is the machine's.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::accept::{self, Verdict};
+use super::board::Board;
 use super::drive::{End, Round, Seat, describe};
 use super::kill::{Hook, Side};
 use super::machine::{Decision, JOINED, Next};
@@ -32,9 +33,8 @@ pub struct Join<'a> {
     root: PathBuf,
     tables: Tables,
     open: &'a mut Open<'a>,
-    say: &'a mut dyn FnMut(&str),
     hook: Hook,
-    status: Status,
+    board: Board<'a>,
     arrived: Option<Vec<u8>>,
     seat: Option<(Ticket, Box<dyn World>)>,
     pauses: u32,
@@ -48,9 +48,9 @@ impl<'a> Join<'a> {
     pub fn new(root: &Path, open: &'a mut Open<'a>, say: &'a mut dyn FnMut(&str)) -> Result<Self, Diagnostic> {
         let tables = Tables::read(root)?;
         let command_line = std::fs::read_to_string(root.join("proc/cmdline")).unwrap_or_default();
-        let status = Status::seedless(&tables.image, &command_line);
+        let board = Board::new(Status::seedless(&tables.image, &command_line), root, say);
         let root = root.to_owned();
-        Ok(Self { root, tables, open, say, hook: Hook::new(), status, arrived: None, seat: None, pauses: 0 })
+        Ok(Self { root, tables, open, hook: Hook::new(), board, arrived: None, seat: None, pauses: 0 })
     }
 
     /// Joins and stays joined. Returns only where a person must decide; status then says why and what they can do.
@@ -71,7 +71,7 @@ impl<'a> Join<'a> {
         match self.take_in() {
             Ok(true) => {}
             Ok(false) => {
-                self.show(State::Waiting, None, "a seed: nothing has told this machine who it is")?;
+                self.board.show(State::Waiting, None, "a seed: nothing has told this machine who it is")?;
                 return Ok(Some(self.pause(false)));
             }
             Err(diagnostic) => return self.troubled(&diagnostic),
@@ -79,8 +79,8 @@ impl<'a> Join<'a> {
         let mut record = match record::read(&self.root) {
             Ok(record) => record,
             Err(diagnostic) => {
-                self.status.remedy = diagnostic.hints.first().cloned();
-                self.show(State::Stopped, Some("record"), &diagnostic.message)?;
+                self.board.status.remedy = diagnostic.hints.first().cloned();
+                self.board.show(State::Stopped, Some("record"), &diagnostic.message)?;
                 return Ok(None);
             }
         };
@@ -93,12 +93,11 @@ impl<'a> Join<'a> {
             let seat = Seat { ticket, own, tables: &self.tables, upgrade };
             let next = round.next(&seat, &record);
             if let Some(days) = round.facts().local.as_ref().and_then(|local| local.certificate_days) {
-                self.status.certificate_days = Some(days);
+                self.board.status.certificate_days = Some(days);
             }
             let acts = matches!(next.decision, Decision::Do(_) | Decision::Keep(_));
             if let Decision::Do(action) = &next.decision {
-                let what = describe(action);
-                show(&mut self.status, &self.root, self.say, State::Working, Some(next.step), &what)?;
+                self.board.show(State::Working, Some(next.step), &describe(action))?;
             }
             if acts {
                 self.hook.pass(next.step, Side::Before);
@@ -109,7 +108,7 @@ impl<'a> Join<'a> {
                 self.pauses = 0;
             }
             if let Some(end) = end {
-                self.status.warnings = round.warnings(&seat, &record);
+                self.board.status.warnings = round.warnings(&seat, &record);
                 return self.ended(&next, end);
             }
         }
@@ -117,20 +116,20 @@ impl<'a> Join<'a> {
 
     /// Shows how a round ended.
     fn ended(&mut self, next: &Next, end: End) -> Result<Option<Duration>, Diagnostic> {
-        self.status.remedy = None;
+        self.board.status.remedy = None;
         match end {
             End::Joined => {
                 let _ = std::fs::remove_file(self.root.join(UPGRADE.trim_start_matches('/')));
-                self.show(State::Joined, Some(JOINED), "")?;
+                self.board.show(State::Joined, Some(JOINED), "")?;
                 Ok(Some(self.joined_pause()))
             }
             End::Waiting(wait) => {
-                self.show(State::Waiting, Some(next.step), &wait.what)?;
+                self.board.show(State::Waiting, Some(next.step), &wait.what)?;
                 Ok(Some(self.pause(wait.soon)))
             }
             End::Stopped { why, remedy } => {
-                self.status.remedy = Some(remedy);
-                self.show(State::Stopped, Some(next.step), &why)?;
+                self.board.status.remedy = Some(remedy);
+                self.board.show(State::Stopped, Some(next.step), &why)?;
                 Ok(None)
             }
         }
@@ -145,10 +144,10 @@ impl<'a> Join<'a> {
             // The old world's listener makes room for the new one's.
             self.seat = None;
             let world = (self.open)(&accepted, &self.tables)?;
-            self.status.node = Some(accepted.node.clone());
-            self.status.cluster = Some(accepted.cluster.name.clone());
-            self.status.generation = Some(accepted.generation);
-            self.status.missing.clone_from(&accepted.withheld);
+            self.board.status.node = Some(accepted.node.clone());
+            self.board.status.cluster = Some(accepted.cluster.name.clone());
+            self.board.status.generation = Some(accepted.generation);
+            self.board.status.missing.clone_from(&accepted.withheld);
             self.pauses = 0;
             self.seat = Some((accepted, world));
         }
@@ -170,11 +169,11 @@ impl<'a> Join<'a> {
                     accept::keep(&self.root, &ticket)?;
                 }
                 let _ = std::fs::remove_file(&path);
-                self.status.refused = None;
+                self.board.status.refused = None;
                 self.arrived = None;
             }
             Err(refusal) => {
-                self.status.refused =
+                self.board.status.refused =
                     Some(format!("the ticket of its seed is refused: {refusal}; {}", refusal.remedy()));
                 self.arrived = Some(bytes);
             }
@@ -184,13 +183,9 @@ impl<'a> Join<'a> {
 
     /// What keeps the join from starting a round is waited for: a full state partition, a port that is taken.
     fn troubled(&mut self, diagnostic: &Diagnostic) -> Result<Option<Duration>, Diagnostic> {
-        self.status.remedy = diagnostic.hints.first().cloned();
-        self.show(State::Waiting, Some("ticket"), &format!("what it needs to start: {}", diagnostic.message))?;
+        self.board.status.remedy = diagnostic.hints.first().cloned();
+        self.board.show(State::Waiting, Some("ticket"), &format!("what it needs to start: {}", diagnostic.message))?;
         Ok(Some(self.pause(false)))
-    }
-
-    fn show(&mut self, state: State, step: Option<&str>, what: &str) -> Result<(), Diagnostic> {
-        show(&mut self.status, &self.root, self.say, state, step, what)
     }
 
     /// 1 s, 2 s … 10 s while nothing changes; a fifth more or less, by the machine's name, so that not all ask at once.
@@ -207,7 +202,7 @@ impl<'a> Join<'a> {
     }
 
     fn jitter(&self, seconds: u32) -> Duration {
-        let name = self.status.node.as_deref().unwrap_or_default();
+        let name = self.board.status.node.as_deref().unwrap_or_default();
         let sum = name.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
         Duration::from_secs(1) * seconds * (80 + sum % 41) / 100
     }
@@ -231,47 +226,6 @@ impl<'a> Join<'a> {
             std::fs::metadata(path).and_then(|about| about.modified()).ok()
         })
     }
-}
-
-/// Writes status and says a line, where something changed.
-fn show(
-    status: &mut Status,
-    root: &Path,
-    say: &mut dyn FnMut(&str),
-    state: State,
-    step: Option<&str>,
-    what: &str,
-) -> Result<(), Diagnostic> {
-    let before = status.to_line();
-    let written = status.to_json();
-    if state != State::Stopped && state != State::Waiting {
-        status.remedy = None;
-    }
-    let what = Some(what.to_owned()).filter(|what| !what.is_empty());
-    if status.state != state || status.step.as_deref() != step {
-        status.since = now();
-    }
-    if state == State::Joined {
-        status.joined_since = status.joined_since.or(Some(status.since));
-    } else if state != State::Working {
-        status.joined_since = None;
-    }
-    status.state = state;
-    status.step = step.map(str::to_owned);
-    status.what = what;
-    if status.to_json() != written {
-        status.write(root)?;
-    }
-    let line = status.to_line();
-    if line != before {
-        say(&line);
-    }
-    Ok(())
-}
-
-/// Seconds since the Epoch.
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// The version that the operator has asked to upgrade to.

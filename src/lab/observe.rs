@@ -241,7 +241,10 @@ mod tests {
     fn a_status_becomes_a_state() {
         let cases = [
             (r#"{"state":"joined"}"#, "joined"),
-            (r#"{"state":"waiting","step":"etcd-member","what":"region-1"}"#, "joining: etcd-member, waiting for region-1"),
+            (
+                r#"{"state":"waiting","step":"etcd-member","what":"region-1"}"#,
+                "joining: etcd-member, waiting for region-1",
+            ),
             (r#"{"state":"working","step":"schema","what":"migrate"}"#, "joining: schema, migrate"),
             (r#"{"state":"stopped","step":"schema","what":"the schema is newer"}"#, "stopped: the schema is newer"),
             (r#"{}"#, "joining: its start"),

@@ -2,12 +2,14 @@
 //!
 //! Owns their environment and time limits. Knows no node.
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::report::{Diagnostic, Kind};
 use crate::sys::Program;
+use crate::sys::files::Context as _;
 
 use super::machine::BackEnd;
 
@@ -111,6 +113,19 @@ fn is_there(program: &str) -> bool {
         return Path::new(program).is_file();
     }
     PATH.split(':').any(|directory| Path::new(directory).join(program).is_file())
+}
+
+/// Removes a file or a directory that may not be there.
+///
+/// # Errors
+/// When it is there and cannot be removed.
+pub fn remove(path: &Path) -> Result<(), Diagnostic> {
+    let removed = match path.symlink_metadata() {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(_) => Ok(()),
+    };
+    removed.on("remove", path).map_err(Diagnostic::from)
 }
 
 /// Asks again and again until `ready` gives something; `what` is being waited for.

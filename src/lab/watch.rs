@@ -36,12 +36,14 @@ impl Step {
         }
         // A machine that cannot be reached yet has said nothing.
         let Ok(Some(status)) = machine.status() else { return Self::Booting };
-        let text = |name: &str| status.get(name).and_then(serde_json::Value::as_str).map(str::to_owned);
-        let words = || text("waiting_for").or_else(|| text("step")).unwrap_or_else(|| "at work".to_owned());
-        match text("state").as_deref() {
+        let text = |name: &str| status.get(name).and_then(serde_json::Value::as_str);
+        let what = text("what").unwrap_or("at work");
+        let step = text("step").map(|step| format!("[{step}] ")).unwrap_or_default();
+        match text("state") {
             Some("joined") => Self::Joined,
-            Some("stopped") => Self::Stopped(words()),
-            _ => Self::Joining(words()),
+            Some("stopped") => Self::Stopped(format!("{step}{what}")),
+            Some("waiting") => Self::Joining(format!("{step}waiting for {what}")),
+            _ => Self::Joining(format!("{step}{what}")),
         }
     }
 }

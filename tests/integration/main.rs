@@ -15,4 +15,5 @@ mod mirrors;
 mod mistakes;
 mod report_page;
 mod seeds;
+mod stub;
 mod trust;

@@ -336,7 +336,10 @@ fn done(built: &[Built], warnings: Report, begun: Instant) -> Done {
             let path = shown(&role.directory.join(&output.file));
             let _ = writeln!(text, "  {path:<44} {:>10}  sha256 {}", size(output.size), output.sha256);
         }
-        let _ = writeln!(text, "  {}", shown(&role.directory.join("manifest.json")));
+        let names = manifest.documents.iter().map(|document| document.file.as_str());
+        for name in names.chain(["manifest.json", SUMS]) {
+            let _ = writeln!(text, "  {}", shown(&role.directory.join(name)));
+        }
     }
     let _ = writeln!(text, "{} roles in {:.1} s", built.len(), begun.elapsed().as_secs_f64());
     let roles: Vec<_> = built

@@ -31,6 +31,7 @@ pub fn run(verb: &LabVerb, settings: &Settings) -> Result<Done, Report> {
     match verb {
         LabVerb::Up(arguments) => up(arguments, settings),
         LabVerb::Status(place) => status(place),
+        LabVerb::Test(arguments) => super::lab_test::run(arguments, settings),
         LabVerb::Shell(arguments) => shell(arguments),
         LabVerb::Down(arguments) => down(&directory(&arguments.place, None), arguments.keep),
     }

@@ -10,6 +10,7 @@ pub mod enter;
 pub mod generate;
 pub mod inspect;
 pub mod lab;
+mod lab_test;
 pub mod lock;
 pub mod plan;
 mod project;

@@ -77,7 +77,7 @@ fn package(component: &Component<'_>, id: &str, files: &[&Listed], bill: &Bill<'
         "name": package.name,
         "versionInfo": package.version,
         "packageFileName": package.path,
-        "supplier": format!("Organization: {}", distribution_name(&bill.request.distribution)),
+        "supplier": format!("Organization: {}", distribution_name(bill.request.distribution)),
         "downloadLocation": "NOASSERTION",
         "checksums": [{ "algorithm": "SHA256", "checksumValue": package.sha256 }],
         "licenseConcluded": "NOASSERTION",

@@ -1,5 +1,6 @@
 //! MAAS's API on this machine, with the administrator's key (OAuth 1, PLAINTEXT, as MAAS's own client signs).
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -16,6 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Api<'a> {
     http: &'a Http,
     key: Key,
+    address: Ipv4Addr,
 }
 
 /// An API key: consumer, token and secret.
@@ -54,9 +56,9 @@ impl Key {
 }
 
 impl<'a> Api<'a> {
-    /// The API of the region on this machine.
-    pub fn new(http: &'a Http, key: Key) -> Self {
-        Self { http, key }
+    /// The API of the region at `address`.
+    pub fn at(http: &'a Http, address: Ipv4Addr, key: Key) -> Self {
+        Self { http, key, address }
     }
 
     /// Reads what is at `place`, as `subnets/`.
@@ -66,7 +68,7 @@ impl<'a> Api<'a> {
     pub fn read(&self, place: &str) -> Result<Value, Trouble> {
         let authorization = self.authorization();
         let headers = [("Authorization", authorization.as_str()), ("Accept", "application/json")];
-        let body = self.http.get(&url(place), &headers, PATIENCE)?.good(&format!("MAAS, {place}"))?;
+        let body = self.http.get(&self.url(place), &headers, PATIENCE)?.good(&format!("MAAS, {place}"))?;
         serde_json::from_slice(&body).map_err(|error| Trouble(format!("MAAS's answer is not understood: {error}")))
     }
 
@@ -81,7 +83,7 @@ impl<'a> Api<'a> {
             ("Accept", "application/json"),
             ("Content-Type", "application/x-www-form-urlencoded"),
         ];
-        let reply = self.http.send(method, &url(place), &headers, form(fields).as_bytes(), PATIENCE)?;
+        let reply = self.http.send(method, &self.url(place), &headers, form(fields).as_bytes(), PATIENCE)?;
         reply.good(&format!("MAAS, {place}")).map(drop)
     }
 
@@ -92,17 +94,17 @@ impl<'a> Api<'a> {
     pub fn delete(&self, place: &str) -> Result<(), Trouble> {
         let authorization = self.authorization();
         let headers = [("Authorization", authorization.as_str())];
-        self.http.delete(&url(place), &headers, PATIENCE)?.good(&format!("MAAS, {place}")).map(drop)
+        self.http.delete(&self.url(place), &headers, PATIENCE)?.good(&format!("MAAS, {place}")).map(drop)
+    }
+
+    fn url(&self, place: &str) -> String {
+        format!("http://{}:5240/MAAS/api/2.0/{place}", self.address)
     }
 
     fn authorization(&self) -> String {
         let nonce = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         self.key.header(local::now(), nonce.map_or(0, |since| since.as_nanos() as u64))
     }
-}
-
-fn url(place: &str) -> String {
-    format!("http://127.0.0.1:5240/MAAS/api/2.0/{place}")
 }
 
 /// A form, percent-encoded.

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::http::Http;
-use super::units;
+use super::{local, units};
 use crate::join::durable::{self, Belongs};
 use crate::join::world::{Etcd, Member, Trouble};
 use crate::ticket::{Node, Ticket};
@@ -162,6 +162,20 @@ pub fn start(own: &Node, members: &[Member]) -> Result<(), Trouble> {
     units::begin(UNIT)
 }
 
+/// Moves a member's data aside. Deletes nothing.
+///
+/// # Errors
+/// When it cannot be moved.
+pub fn set_aside() -> Result<(), Trouble> {
+    let data = Path::new(DATA);
+    let aside = data.with_file_name(format!("left-{}", local::now()));
+    match has_data() {
+        true => std::fs::rename(data, &aside)
+            .map_err(|error| Trouble(format!("cannot move etcd's data to `{}`: {error}", aside.display()))),
+        false => Ok(()),
+    }
+}
+
 /// The URL at which other members reach `node`.
 pub fn peer_url(node: &Node) -> String {
     format!("https://{}:2380", node.address)
@@ -180,8 +194,11 @@ pub fn any_quorum<T>(
     let (own, others): (Vec<&Node>, Vec<&Node>) = ticket.cluster.voters().partition(|node| node.name == ticket.node);
     // Its own member is asked first, where it runs: that costs no network.
     for voter in own.into_iter().filter(|_| has_data()).chain(others) {
-        match question(&Endpoint::at(http, voter.address)) {
+        let endpoint = Endpoint::at(http, voter.address);
+        match question(&endpoint) {
             Ok(answer) => return Ok(answer),
+            // What a quorum refuses, another member of it does not grant.
+            Err(trouble) if endpoint.confirm().is_ok() => return Err(trouble),
             Err(trouble) => last = trouble,
         }
     }

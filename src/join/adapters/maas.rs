@@ -4,17 +4,20 @@
 //! standard input.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
 
 use super::api::{Api, Key};
+use super::http::Http;
 use super::schema::Wanted;
-use super::{Machine, patroni, schema, units};
+use super::{Machine, dhcp, patroni, schema, units};
 use crate::join::durable::{self, Belongs};
-use crate::join::tables::Maas;
+use crate::join::tables::{Maas, Tables};
 use crate::join::world::{Schema, Trouble};
 use crate::sys::Program;
+use crate::ticket::{Administrator, Kind, Ticket};
 
 /// Where the administrator's API key is kept.
 const API_KEY: &str = "/var/lib/rolecast/api-key";
@@ -25,15 +28,7 @@ const COMMAND: Duration = Duration::from_secs(180);
 impl Machine {
     /// A command of the image's, filled in.
     pub(super) fn command(&self, words: &[String]) -> Result<Program, Trouble> {
-        let vip = self.ticket.cluster.vip.to_string();
-        let administrator = &self.ticket.administrator;
-        let fill = |word: &String| {
-            word.replace("{vip}", &vip).replace("{admin}", &administrator.name).replace("{email}", &administrator.email)
-        };
-        match words.split_first() {
-            Some((name, rest)) => Ok(Program::new(name, rest.iter().map(fill)).limit(COMMAND)),
-            None => Err(Trouble("this image has no such command of MAAS's".to_owned())),
-        }
+        command(&self.ticket, words)
     }
 
     pub(super) fn schema(&self) -> Result<Schema, Trouble> {
@@ -103,26 +98,17 @@ impl Machine {
     }
 
     pub(super) fn api_with(&self, key: Key) -> Api<'_> {
-        Api::new(&self.plain, key)
+        Api::at(&self.plain, Ipv4Addr::LOCALHOST, key)
     }
 
     /// The key as it was fetched before.
     pub(super) fn kept_key(&self) -> Option<Key> {
-        fs::read_to_string(API_KEY).ok().and_then(|text| Key::parse(&text))
+        kept_key()
     }
 
     /// Asks MAAS for the administrator's key and keeps it, root's alone.
     fn fetch_key(&self) -> Result<Key, Trouble> {
-        let said = self.command(&self.maas()?.commands.api_key)?.run();
-        let said = said.map_err(|error| Trouble(error.to_string()))?;
-        let (line, key) = said
-            .lines()
-            .find_map(|line| Some((line, Key::parse(line)?)))
-            .ok_or_else(|| Trouble("MAAS has no API key for the administrator".to_owned()))?;
-        let line = format!("{}\n", line.trim());
-        durable::write(Path::new("/"), Path::new(API_KEY), line.as_bytes(), Belongs::mine())
-            .map_err(|error| Trouble(error.to_string()))?;
-        Ok(key)
+        fetch_key(&self.ticket, self.maas()?)
     }
 
     /// What reads a secret only when it starts is restarted, the rest reads it again. etcd reads certificates at every
@@ -133,6 +119,76 @@ impl Machine {
             return units::restart(&self.maas()?.units.region);
         }
         units::restart(&self.maas()?.units.rack)
+    }
+}
+
+/// A command of the image's, filled in.
+fn command(ticket: &Ticket, words: &[String]) -> Result<Program, Trouble> {
+    let vip = ticket.cluster.vip.to_string();
+    let Administrator { name, email } = &ticket.administrator;
+    let fill = |word: &String| word.replace("{vip}", &vip).replace("{admin}", name).replace("{email}", email);
+    match words.split_first() {
+        Some((program, rest)) => Ok(Program::new(program, rest.iter().map(fill)).limit(COMMAND)),
+        None => Err(Trouble("this image has no such command of MAAS's".to_owned())),
+    }
+}
+
+fn kept_key() -> Option<Key> {
+    fs::read_to_string(API_KEY).ok().and_then(|text| Key::parse(&text))
+}
+
+/// Asks MAAS for the administrator's key and keeps it, root's alone.
+fn fetch_key(ticket: &Ticket, maas: &Maas) -> Result<Key, Trouble> {
+    let said = command(ticket, &maas.commands.api_key)?.run().map_err(|error| Trouble(error.to_string()))?;
+    let key = said.lines().find_map(|line| Some((line, Key::parse(line)?)));
+    let (line, key) = key.ok_or_else(|| Trouble("MAAS has no API key for the administrator".to_owned()))?;
+    let line = format!("{}\n", line.trim());
+    durable::write(Path::new("/"), Path::new(API_KEY), line.as_bytes(), Belongs::mine())
+        .map_err(|error| Trouble(error.to_string()))?;
+    Ok(key)
+}
+
+/// This machine as a controller of MAAS's, and the key with which it can be deleted.
+#[derive(Debug)]
+pub struct Controller {
+    key: Key,
+    place: String,
+    others: Vec<Ipv4Addr>,
+}
+
+/// Looks this machine up while MAAS still runs on it. Only a region has the key.
+///
+/// # Errors
+/// When MAAS does not answer, or does not know this machine.
+pub fn controller_here(ticket: &Ticket, tables: &Tables, http: &Http) -> Result<Controller, Trouble> {
+    let own = ticket.own().filter(|own| own.kind == Kind::Region);
+    let own = own.ok_or_else(|| Trouble("only a region has the key to its API".to_owned()))?;
+    let maas = tables.maas.as_ref().ok_or_else(|| Trouble("this image has no MAAS".to_owned()))?;
+    let key = kept_key().map_or_else(|| fetch_key(ticket, maas), Ok)?;
+    let regions = ticket.cluster.regions().map(|node| node.address);
+    let others: Vec<Ipv4Addr> = regions.filter(|address| *address != own.address).collect();
+    let ask = |address: &Ipv4Addr| Api::at(http, *address, key.clone()).read("regioncontrollers/").ok();
+    let list = others.iter().find_map(ask).ok_or_else(|| Trouble("no other region answers".to_owned()))?;
+    let found = dhcp::rack(&list, &own.name).and_then(|one| one["system_id"].as_str());
+    let id = found.filter(|id| id.chars().all(|one| one.is_ascii_alphanumeric()));
+    let id = id.ok_or_else(|| Trouble("MAAS does not list it".to_owned()))?;
+    Ok(Controller { place: format!("regioncontrollers/{id}/"), key, others })
+}
+
+impl Controller {
+    /// Deletes it through another region; MAAS refuses while it runs.
+    ///
+    /// # Errors
+    /// When no other region does it.
+    pub fn delete(&self, http: &Http) -> Result<String, Trouble> {
+        let mut last = Trouble("no other region answers".to_owned());
+        for address in &self.others {
+            match Api::at(http, *address, self.key.clone()).delete(&self.place) {
+                Ok(()) => return Ok("deleted from MAAS".to_owned()),
+                Err(trouble) => last = trouble,
+            }
+        }
+        Err(last)
     }
 }
 

@@ -7,19 +7,19 @@
 
 mod api;
 mod certificate;
-mod database;
+pub(super) mod database;
 mod dhcp;
-mod etcd;
-mod http;
-mod local;
-mod maas;
-mod patroni;
+pub(super) mod etcd;
+pub(super) mod http;
+pub(super) mod local;
+pub(super) mod maas;
+pub(super) mod patroni;
 mod peers;
 mod rack;
 mod region;
 mod schema;
 mod sql;
-mod units;
+pub(super) mod units;
 
 use std::path::Path;
 

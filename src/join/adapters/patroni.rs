@@ -131,6 +131,11 @@ impl<'a> Api<'a> {
         Ok(Member::of(&told))
     }
 
+    /// Whether it is a primary that holds the leader lock: what HAProxy asks.
+    pub fn leads(&self) -> bool {
+        self.http.get(&self.url("primary"), &[], PATIENCE).is_ok_and(|reply| reply.status == 200)
+    }
+
     /// Changes Patroni's configuration in etcd.
     ///
     /// # Errors

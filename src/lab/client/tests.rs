@@ -93,7 +93,8 @@ fn a_list_of_rows_is_read_and_nothing_else() {
     let listed = numbers(br#"{"stub":true,"ranges":[[1,3],[5,5]]}"#);
     assert_eq!(listed.unwrap(), BTreeSet::from([1, 2, 3, 5]));
     assert_eq!(numbers(br#"{"ranges":[]}"#).unwrap(), BTreeSet::new());
-    for text in ["", "{}", r#"{"ranges":[["1","2"]]}"#, r#"{"ranges":[[-1,2]]}"#, r#"{"ranges":[[0,18446744073709551615]]}"#]
+    for text in
+        ["", "{}", r#"{"ranges":[["1","2"]]}"#, r#"{"ranges":[[-1,2]]}"#, r#"{"ranges":[[0,18446744073709551615]]}"#]
     {
         assert!(numbers(text.as_bytes()).is_err(), "{text}");
     }
