@@ -16,5 +16,6 @@ mod mirrors;
 mod mistakes;
 mod report_page;
 mod scenarios;
+mod seeds;
 mod stub;
 mod trust;
