@@ -15,9 +15,9 @@ mod etcd;
 pub mod kill;
 pub mod lay;
 pub mod machine;
-pub mod operate;
 #[cfg(test)]
 mod model;
+pub mod operate;
 mod prelude;
 mod rack;
 pub mod record;
