@@ -173,3 +173,130 @@ pub(super) fn not_following(view: &View<'_>) -> Option<String> {
     let missing: Vec<&str> = missing.map(|node| node.name.as_str()).collect();
     (!missing.is_empty()).then(|| list(missing))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::Bench;
+    use super::super::world::Record;
+    use super::*;
+
+    /// A region with etcd and no database yet.
+    fn bare(node: &str, data: Data, initialised: Option<&str>) -> Bench {
+        let bench = Bench::joined(node).record(|record| {
+            *record = Record { database_begun: false, database_joined: false, joined: false, ..record.clone() };
+        });
+        let bench = bench.peer("region-1", |peer| peer.says.as_mut().unwrap().database = false);
+        let bench = bench.peer("region-2", |peer| peer.says.as_mut().unwrap().database = false);
+        bench.database(|database| {
+            database.data = data;
+            database.initialised = initialised.map(str::to_owned);
+            database.leader = None;
+            database.running = false;
+            database.state = None;
+            database.members.clear();
+            database.writable = false;
+        })
+    }
+
+    #[test]
+    fn the_database_is_bootstrapped_once_by_one_machine_that_remembers_it_first() {
+        let first = bare("region-1", Data::Empty, None);
+        assert!(first.keeps().database_begun);
+        assert_eq!(first.record(|record| record.database_begun = true).action(), Action::StartPatroni);
+        assert!(bare("region-2", Data::Empty, None).waits().1.contains("region-1 to bootstrap the database"));
+        let held =
+            bare("region-1", Data::Empty, None).peer("region-2", |peer| peer.says.as_mut().unwrap().database = true);
+        assert!(held.stops().1.contains("region-2 holds a database"));
+        let silent = bare("region-1", Data::Empty, None).peer("region-2", |peer| peer.says = None);
+        assert!(silent.waits().1.contains("region-2 to say"));
+        let lost = bare("region-1", Data::Empty, None).record(|record| record.database_joined = true);
+        assert!(lost.stops().1.contains("etcd knows of none"));
+    }
+
+    #[test]
+    fn a_database_that_is_not_the_clusters_stops_the_machine() {
+        let here = || Data::Cluster("7002".into());
+        for (node, data, initialised) in [
+            ("region-1", here(), None),
+            ("region-2", here(), None),
+            ("region-1", here(), Some("")),
+            ("region-2", here(), Some("7001")),
+            ("region-1", here(), Some("7001")),
+            ("region-2", Data::Broken("half a copy".into()), Some("7001")),
+            ("region-1", Data::Broken("files".into()), None),
+        ] {
+            let case = format!("{node} {data:?} {initialised:?}");
+            let bench = bare(node, data, initialised);
+            assert_eq!(bench.next().step, "database-identity", "{case}");
+            assert!(!bench.stops().1.is_empty(), "{case}");
+        }
+    }
+
+    #[test]
+    fn a_bootstrap_that_was_cut_off_goes_on_and_nothing_that_ran_is_moved() {
+        let begun =
+            |data, initialised| bare("region-1", data, initialised).record(|record| record.database_begun = true);
+        let half = || Data::Broken("no pg_control".into());
+        assert_eq!(begun(half(), Some("")).action(), Action::SetAsideBootstrap);
+        assert_eq!(begun(half(), None).action(), Action::SetAsideBootstrap);
+        assert_eq!(begun(Data::Empty, Some("")).action(), Action::SetAsideBootstrap);
+        assert_eq!(begun(Data::Cluster("7001".into()), Some("")).action(), Action::StartPatroni);
+        assert_eq!(begun(Data::Cluster("7001".into()), None).action(), Action::StartPatroni);
+        let runs = begun(half(), Some("")).database(|database| database.running = true);
+        assert!(runs.waits().1.contains("Patroni to bootstrap"));
+        let ran = begun(half(), Some("")).record(|record| record.database_joined = true);
+        assert_eq!(ran.stops().0, "database-identity");
+    }
+
+    #[test]
+    fn a_copy_that_was_cut_off_is_made_again_by_patroni() {
+        let fresh = bare("region-2", Data::Empty, Some("7001"));
+        assert!(fresh.keeps().database_cloning);
+        let cut = bare("region-2", Data::Broken("half a copy".into()), Some("7001"));
+        let cut = cut.record(|record| record.database_cloning = true);
+        assert_eq!(cut.action(), Action::StartPatroni);
+        let cut = cut.database(|database| database.running = true);
+        assert!(cut.waits().1.contains("Patroni to answer"));
+        let cut = cut.database(|database| {
+            database.state = Some("creating replica".into());
+            database.leader = Some("region-1".into());
+        });
+        assert!(cut.waits().1.contains("being made"));
+        assert_eq!(cut.database(|database| database.state = Some("stopped".into())).action(), Action::CloneAgain);
+    }
+
+    fn manual(node: &str) -> Bench {
+        let mut bench = Bench::joined(node);
+        bench.tables.database.as_mut().unwrap().failover = Failover::Manual;
+        bench
+    }
+
+    #[test]
+    fn patroni_is_paused_once_all_stream_and_only_then() {
+        assert_eq!(manual("region-1").action(), Action::Pause);
+        assert_eq!(manual("region-2").next().step, "joined");
+        let behind = manual("region-1").database(|database| drop(database.members.remove("region-2")));
+        assert_eq!(behind.next().step, "joined");
+        assert_eq!(behind.warnings(), ["the database is not replicated to region-2"]);
+    }
+
+    #[test]
+    fn a_pause_is_lifted_only_where_that_promotes_nobody() {
+        let stopped = |node: &str| {
+            manual(node).database(|database| {
+                database.paused = true;
+                database.state = Some("stopped".into());
+            })
+        };
+        assert_eq!(stopped("region-2").action(), Action::Resume, "another machine leads");
+        let lost = stopped("region-2").database(|database| database.leader = None);
+        assert!(lost.waits().1.contains("rolecast-join promote"), "a replica runs elsewhere");
+        let alive = manual("region-2").database(|database| {
+            database.paused = true;
+            database.leader = None;
+        });
+        assert!(alive.waits().1.contains("rolecast-join promote"));
+        let all = lost.database(|database| database.members.values_mut().for_each(|state| *state = "stopped".into()));
+        assert_eq!(all.action(), Action::Resume, "all were off");
+    }
+}

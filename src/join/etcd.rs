@@ -182,3 +182,90 @@ pub(super) fn no_database_elsewhere(view: &View<'_>) -> Turn {
         false => Err(wait(format!("{} to say that no database is there, before one is bootstrapped", list(silent)))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Bench, members};
+    use super::super::world::Etcd;
+    use super::*;
+
+    #[test]
+    fn only_the_bootstrapper_bootstraps_and_it_says_so_first() {
+        let first = Bench::fresh("region-1");
+        let kept = first.keeps();
+        assert_eq!(kept.etcd, EtcdRecord::Bootstrapping);
+        assert_eq!(first.record(|record| *record = kept.clone()).action(), Action::BootstrapEtcd);
+        for other in ["region-2", "rack-1"] {
+            let (step, what) = Bench::fresh(other).waits();
+            assert_eq!((step, what.as_str()), ("etcd-member", "a quorum of etcd; region-1 is to bootstrap it"));
+        }
+    }
+
+    #[test]
+    fn nobody_bootstraps_while_anybody_may_have_data() {
+        let begun = || Bench::fresh("region-1").record(|record| record.etcd = EtcdRecord::Bootstrapping);
+        let silent = begun().peer("rack-1", |peer| peer.answer = Answer::Nothing("no route".into()));
+        assert!(silent.waits().1.contains("no answer from rack-1 (no route)"));
+        let member = begun().peer("region-2", |peer| peer.answer = Answer::NoQuorum);
+        assert!(
+            member.waits().1.contains("region-2 is on its way") || member.waits().1.contains("region-2 is a member")
+        );
+        let database = begun().peer("region-2", |peer| peer.says.as_mut().unwrap().database = true);
+        assert!(database.waits().1.contains("region-2 already holds a database"));
+        let mute = begun().peer("region-2", |peer| peer.says = None);
+        assert_eq!(mute.waits().0, "etcd-member");
+        let mut unasked = begun();
+        unasked.facts.peers.as_mut().unwrap().pop();
+        assert_eq!(unasked.waits().0, "etcd-member");
+        let was = Bench::fresh("region-1").record(|record| record.etcd = EtcdRecord::Member);
+        assert!(was.stops().1.contains("data is gone"));
+    }
+
+    #[test]
+    fn a_re_imaged_machine_is_replaced_in_the_live_quorum() {
+        for node in ["region-1", "region-2", "rack-1"] {
+            let listed = members(&Bench::fresh(node).ticket);
+            let live = Bench::fresh(node).peer("rack-1", |peer| peer.answer = Answer::Quorum(listed.clone()));
+            let live = live.peer("region-2", |peer| peer.answer = Answer::Quorum(listed.clone()));
+            let kept = live.keeps();
+            assert_eq!(kept.etcd, EtcdRecord::Adding);
+            let own = live.ticket.own().unwrap().address;
+            let own = listed.iter().find(|member| member.peer_url == format!("https://{own}:2380")).unwrap();
+            assert_eq!(
+                live.record(|record| *record = kept.clone()).action(),
+                Action::RemoveMember { id: own.id.clone() }
+            );
+        }
+    }
+
+    #[test]
+    fn a_newcomer_is_added_starts_and_gets_its_vote() {
+        let mut bench = Bench::fresh("rack-1").record(|record| record.etcd = EtcdRecord::Adding);
+        let mut listed = members(&bench.ticket);
+        let own = listed.pop().unwrap();
+        let answer = |bench: Bench, listed: &[Member]| {
+            bench.peer("region-1", |peer| peer.answer = Answer::Quorum(listed.to_vec()))
+        };
+        bench = answer(bench, &listed);
+        assert_eq!(bench.action(), Action::AddMember);
+        listed.push(Member { name: String::new(), learner: true, ..own.clone() });
+        bench = answer(bench, &listed);
+        assert_eq!(bench.action(), Action::StartEtcd);
+        bench.facts.etcd = Some(Etcd { has_data: true, running: true, healthy: false });
+        listed.pop();
+        listed.push(Member { learner: true, ..own });
+        bench = answer(bench, &listed);
+        assert_eq!(bench.action(), Action::PromoteMember);
+        bench.facts.etcd = Some(Etcd { has_data: true, running: true, healthy: true });
+        assert_eq!(bench.keeps().etcd, EtcdRecord::Member);
+    }
+
+    #[test]
+    fn data_that_nothing_remembers_and_a_member_that_was_removed_stop_the_machine() {
+        let strange = Bench::joined("rack-1").record(|record| record.etcd = EtcdRecord::Never);
+        assert!(strange.stops().1.contains("never was a member"));
+        let mut removed = Bench::joined("rack-1").peer("region-1", |peer| peer.answer = Answer::Quorum(vec![]));
+        removed.facts.etcd = Some(Etcd { has_data: true, running: true, healthy: false });
+        assert!(removed.stops().1.contains("has removed this machine"));
+    }
+}

@@ -188,10 +188,76 @@ pub(super) fn time(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::Bench;
+    use super::super::world::{Etcd, Local};
+    use super::*;
+
     #[test]
     fn times_are_written_as_people_read_them() {
-        assert_eq!(super::time(0), "1970-01-01 00:00:00 UTC");
-        assert_eq!(super::time(951_782_400), "2000-02-29 00:00:00 UTC");
-        assert_eq!(super::time(1_795_554_329), "2026-11-24 21:05:29 UTC");
+        assert_eq!(time(0), "1970-01-01 00:00:00 UTC");
+        assert_eq!(time(951_782_400), "2000-02-29 00:00:00 UTC");
+        assert_eq!(time(1_795_554_329), "2026-11-24 21:05:29 UTC");
+    }
+
+    fn with(node: &str, change: impl FnOnce(&mut Local)) -> Bench {
+        let mut bench = Bench::joined(node);
+        change(bench.facts.local.as_mut().unwrap());
+        bench
+    }
+
+    #[test]
+    fn a_machine_is_who_and_where_it_should_be() {
+        assert_eq!(with("rack-2", |local| local.files_laid = false).action(), Action::LayFiles);
+        assert_eq!(with("rack-2", |local| local.host_name = "localhost".into()).action(), Action::SetHostName);
+        let mut lost = with("rack-2", |local| local.address_present = false);
+        assert_eq!(lost.action(), Action::ReloadNetwork);
+        lost.done.push(Action::ReloadNetwork);
+        assert!(lost.waits().1.contains("no card carries 10.77.0.22"));
+        let taken = with("rack-2", |local| local.address_taken_by = Some("52:54:00:00:00:01".into()));
+        assert!(taken.waits().1.contains("10.77.0.22 is also used by 52:54:00:00:00:01"));
+        let mut bare = Bench::joined("rack-2");
+        bare.ticket.withheld = vec!["/etc/x".into()];
+        assert!(bare.waits().1.contains("run `rolecast apply rack-2`"));
+    }
+
+    #[test]
+    fn a_wrong_clock_and_an_ended_certificate_are_waited_out() {
+        let early = with("rack-2", |local| local.now = 1_000_000 - CLOCK_SLACK - 1);
+        assert!(
+            early.waits().1.contains("it says 1970-01-12 12:46:39 UTC, and the secrets were made 1970-01-12 13:46:40")
+        );
+        assert_eq!(with("rack-2", |local| local.now = 1_000_000 - CLOCK_SLACK).next().step, "joined");
+        assert!(with("rack-2", |local| local.certificate_days = Some(-3)).waits().1.contains("ended 3 days ago"));
+        let soon = with("rack-2", |local| (local.certificate_days, local.synchronised) = (Some(9), false));
+        assert_eq!(soon.warnings().len(), 2);
+    }
+
+    #[test]
+    fn a_region_keeps_its_state_and_a_full_one_is_waited_out() {
+        let memory = |node: &str| with(node, |local| local.state_in_memory = true);
+        assert!(memory("region-1").stops().1.contains("in memory only"));
+        assert_eq!(memory("rack-2").next().step, "joined");
+        let mut allowed = memory("region-1");
+        allowed.ticket.memory_state = true;
+        assert_eq!(allowed.next().step, "joined");
+        let full = with("region-1", |local| local.state_trouble = Some("the state partition is full".into()));
+        assert!(full.waits().1.contains("is full"));
+    }
+
+    #[test]
+    fn new_secrets_are_taken_at_once_where_nothing_depends_on_the_old() {
+        let newer = |bench: Bench| {
+            let mut bench = bench;
+            bench.ticket.generation = 2;
+            bench
+        };
+        let first = newer(Bench::joined("rack-1").record(|record| record.secrets_generation = 0));
+        assert_eq!(first.keeps().secrets_generation, 2);
+        let joining = newer(Bench::joined("rack-1").record(|record| record.joined = false));
+        assert_eq!(joining.action(), Action::ReloadSecrets);
+        let mut cut_off = newer(Bench::joined("rack-1"));
+        cut_off.facts.etcd = Some(Etcd { has_data: true, running: true, healthy: false });
+        assert_eq!(cut_off.action(), Action::ReloadSecrets);
+        assert_eq!(newer(Bench::joined("rack-2")).action(), Action::ReloadSecrets, "no voter: nobody waits for it");
     }
 }

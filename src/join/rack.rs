@@ -72,3 +72,53 @@ pub(super) fn warnings(view: &View<'_>) -> Vec<String> {
         _ => vec![],
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::Bench;
+
+    use super::*;
+
+    fn bench(change: impl FnOnce(&mut Rack, &mut Vec<String>)) -> Bench {
+        let mut bench = Bench::joined("rack-2");
+        let facts = &mut bench.facts;
+        change(facts.rack.as_mut().unwrap(), &mut facts.local.as_mut().unwrap().running);
+        bench
+    }
+
+    #[test]
+    fn a_new_rack_waits_for_regions_registers_and_starts() {
+        let new = |answers: bool, unreachable: &[&str]| {
+            bench(|rack, running| {
+                running.clear();
+                let unreachable = unreachable.iter().map(ToString::to_string).collect();
+                *rack = Rack { region_answers: answers, unreachable, ..Rack::default() };
+            })
+        };
+        assert_eq!(new(false, &[]).waits().1, "a region of MAAS that answers");
+        assert!(new(true, &["10.77.0.12:5250"]).waits().1.contains("10.77.0.12:5250"));
+        assert_eq!(new(true, &[]).action(), Action::Register);
+    }
+
+    #[test]
+    fn a_rack_that_was_registered_just_starts_also_without_regions() {
+        let alone = |runs: bool| {
+            bench(|rack, running| {
+                (rack.region_answers, rack.registered) = (false, false);
+                if !runs {
+                    running.clear();
+                }
+            })
+        };
+        assert_eq!(alone(false).action(), Action::Start { units: vec!["maas-rackd.service".into()] });
+        assert_eq!(alone(true).waits().1, "a region of MAAS that answers");
+        assert_eq!(bench(|_, _| {}).next().step, "joined");
+    }
+
+    #[test]
+    fn a_refused_secret_is_one_clear_reason_and_a_new_one_registers_again() {
+        let refused = bench(|rack, _| (rack.refused, rack.registered) = (true, false));
+        assert!(refused.waits().1.contains("run `rolecast apply rack-2`"));
+        assert_eq!(bench(|rack, _| rack.configured = false).action(), Action::Register);
+    }
+}

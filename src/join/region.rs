@@ -197,3 +197,125 @@ pub(super) fn warnings(view: &View<'_>) -> Vec<String> {
     }
     warnings
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::Bench;
+    use super::super::world::DhcpPair;
+    use super::*;
+    use crate::ticket::Dhcp;
+
+    #[test]
+    fn one_machine_migrates_the_one_that_leads() {
+        for version in [SchemaVersion::Absent, SchemaVersion::CutOff] {
+            let bench = |node: &str| Bench::joined(node).schema(|schema| schema.version = version.clone());
+            let alone = |node: &str| bench(node).peer("region-2", |peer| peer.serves = false);
+            assert_eq!(alone("region-1").action(), Action::Migrate);
+            assert!(bench("region-2").waits().1.contains("region-1 to migrate"));
+            let moved = bench("region-1").database(|database| database.leader = Some("region-2".into()));
+            assert!(moved.waits().1.contains("region-2 to migrate"));
+        }
+    }
+
+    #[test]
+    fn a_schema_is_upgraded_when_an_operator_says_so_and_never_beside_other_code() {
+        let older =
+            |node: &str| Bench::joined(node).schema(|schema| schema.version = SchemaVersion::Older("3.6".into()));
+        assert!(older("region-1").waits().1.contains("run `rolecast-join upgrade` here"));
+        assert!(older("region-2").waits().1.contains("run `rolecast-join upgrade` on region-1"));
+        let asked = |bench: Bench| Bench { upgrade: true, ..bench };
+        assert_eq!(asked(older("region-1")).action(), Action::Migrate);
+        assert!(asked(older("region-2")).waits().1.contains("on region-1"));
+        let other = |peer: &mut Peer| peer.says.as_mut().unwrap().version = "2026.10.1".into();
+        assert!(asked(older("region-1").peer("region-2", other)).waits().1.contains("region-2 to stop serving"));
+        let mute = asked(older("region-1").peer("region-2", |peer| peer.says = None));
+        assert!(mute.waits().1.contains("region-2 to stop serving"), "who serves and says nothing is not trusted");
+        let down = asked(older("region-1").peer("region-2", other).peer("region-2", |peer| peer.serves = false));
+        assert_eq!(down.action(), Action::Migrate);
+    }
+
+    #[test]
+    fn a_failed_migration_and_a_newer_schema_are_a_persons() {
+        let with = |node: &str, version| Bench::joined(node).schema(|schema| schema.version = version);
+        assert!(with("region-1", SchemaVersion::Half).stops().1.contains("failed"));
+        assert!(with("region-2", SchemaVersion::Half).waits().1.contains("a person"));
+        for node in ["region-1", "region-2"] {
+            assert!(with(node, SchemaVersion::Newer("3.8".into())).stops().1.contains("newer"));
+        }
+    }
+
+    #[test]
+    fn the_secret_is_there_before_the_first_region_and_the_virtual_address_comes_last() {
+        let bench = || {
+            let mut bench = Bench::joined("region-1");
+            let local = bench.facts.local.as_mut().unwrap();
+            local.running.retain(|unit| unit != "maas-regiond.service" && unit != "keepalived.service");
+            bench
+        };
+        assert_eq!(bench().schema(|schema| schema.secret_right = false).action(), Action::PlaceSecret);
+        let follower = Bench::joined("region-2").schema(|schema| schema.secret_right = false);
+        assert!(follower.waits().1.contains("region-1 to place"));
+        assert_eq!(bench().action(), Action::Start { units: vec!["maas-regiond.service".into()] });
+        let mut sick = Bench::joined("region-1");
+        sick.facts.local.as_mut().unwrap().running.retain(|unit| unit != "keepalived.service");
+        assert_eq!(sick.action(), Action::Start { units: vec!["keepalived.service".into()] });
+        sick.facts.region.as_mut().unwrap().healthy = false;
+        assert_eq!(sick.waits().0, "region-healthy");
+        sick.facts.region.as_mut().unwrap().merged_with = Some("region-2".into());
+        assert!(sick.waits().1.contains("MAAS takes this machine and region-2 for one"));
+    }
+
+    #[test]
+    fn passwords_change_once_all_regions_that_answer_have_the_new_ones() {
+        let newer = |node: &str| {
+            let mut bench = Bench::joined(node);
+            bench.ticket.generation = 2;
+            bench
+        };
+        let (step, what) = newer("region-1").waits();
+        assert_eq!(step, "database-roles");
+        assert!(what.contains("run `rolecast apply region-2`"), "{what}");
+        assert!(newer("region-2").waits().1.contains("region-1 to change the database's passwords"));
+        let has = |peer: &mut Peer| peer.says.as_mut().unwrap().generation = 2;
+        assert_eq!(newer("region-1").peer("region-2", has).action(), Action::PrepareDatabase);
+        let silent = newer("region-1").peer("region-2", |peer| peer.says = None);
+        assert_eq!(silent.action(), Action::PrepareDatabase, "who is off gets them later");
+        // They have changed: the leader first, then one after another.
+        let changed = |bench: Bench| bench.schema(|schema| schema.secrets_generation = Some(2));
+        assert_eq!(changed(newer("region-1").peer("region-2", has)).action(), Action::ReloadSecrets);
+        assert!(changed(newer("region-2")).waits().1.contains("region-1 to run with the new secrets"));
+        let runs = |peer: &mut Peer| peer.says.as_mut().unwrap().secrets_generation = 2;
+        assert_eq!(changed(newer("region-2")).peer("region-1", runs).action(), Action::ReloadSecrets);
+        assert!(newer("rack-1").peer("region-1", runs).waits().1.contains("region-2 to run with the new secrets"));
+        let mut reloaded = changed(newer("region-1"));
+        reloaded.done.push(Action::ReloadSecrets);
+        assert_eq!(reloaded.keeps().secrets_generation, 2);
+    }
+
+    #[test]
+    fn dhcp_is_set_when_unset_and_drift_is_told() {
+        let bench = |on, primary: Option<&str>| {
+            let mut bench = Bench::joined("region-1");
+            let subnet = "10.77.0.0/24".to_owned();
+            bench.ticket.cluster.dhcp = vec![Dhcp {
+                subnet: subnet.clone(),
+                first: [10, 77, 0, 100].into(),
+                last: [10, 77, 0, 200].into(),
+                primary: "rack-1".into(),
+                secondary: Some("rack-2".into()),
+            }];
+            let (primary, secondary) = (primary.map(str::to_owned), Some("rack-2".to_owned()));
+            bench.facts.dhcp = Some(vec![DhcpPair { subnet, ready: true, on, primary, secondary }]);
+            bench
+        };
+        assert_eq!(bench(false, None).action(), Action::SetDhcp { subnet: "10.77.0.0/24".into() });
+        assert_eq!(bench(true, Some("rack-1")).next().step, "joined");
+        assert!(bench(true, Some("rack-1")).warnings().is_empty());
+        let drifted = bench(true, Some("rack-9"));
+        assert_eq!(drifted.next().step, "joined");
+        assert!(drifted.warnings()[0].contains("has drifted: rack-9 and rack-2"));
+        let mut follower = bench(false, None);
+        follower.facts.database.as_mut().unwrap().leader = Some("region-2".into());
+        assert_eq!(follower.next().step, "joined");
+    }
+}

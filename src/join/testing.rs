@@ -4,7 +4,12 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
+use super::machine::{self, Decision, Next, View};
 use super::tables::{Commands, DatabaseTable, Failover, Image, Maas, Paths, Tables, Units};
+use super::world::{
+    Action, Answer, Data, Database, Etcd, EtcdRecord, Facts, Local, Member, Peer, Rack, Record, Region, Says, Schema,
+    SchemaVersion,
+};
 use crate::ticket::{Administrator, Cluster, FORMAT, Kind, Node, Secret, Ticket};
 
 /// The ticket of one machine of the lab's cluster: two regions and two racks, the first rack a witness.
@@ -77,4 +82,198 @@ pub(super) fn tables(node: &str) -> Tables {
         failover: Failover::Automatic,
     });
     Tables { image: image(&ticket(node).role), maas: Some(maas), database }
+}
+
+/// A machine of a healthy cluster, of which a test changes what it is about.
+pub(super) struct Bench {
+    pub(super) ticket: Ticket,
+    pub(super) tables: Tables,
+    pub(super) record: Record,
+    pub(super) facts: Facts,
+    pub(super) done: Vec<Action>,
+    pub(super) upgrade: bool,
+}
+
+impl Bench {
+    /// `node`, wholly joined, with every fact looked at; region-1 leads.
+    pub(super) fn joined(node: &str) -> Self {
+        let ticket = ticket(node);
+        let says = Says {
+            etcd: EtcdRecord::Member,
+            etcd_data: true,
+            database: true,
+            generation: 1,
+            secrets_generation: 1,
+            version: "2026.11.1".into(),
+        };
+        let others = ticket.cluster.nodes.iter().filter(|other| other.name != node && other.voter);
+        let peer = |other: &Node| Peer {
+            name: other.name.clone(),
+            answer: Answer::Quorum(members(&ticket)),
+            says: Some(Says { database: other.kind == Kind::Region, ..says.clone() }),
+            serves: other.kind == Kind::Region,
+        };
+        let running = ["etcd", "haproxy", "patroni", "maas-regiond", "maas-rackd", "keepalived"];
+        let facts = Facts {
+            local: Some(Local {
+                files_laid: true,
+                host_name: node.into(),
+                address_present: true,
+                address_taken_by: None,
+                now: ticket.issued + 10,
+                synchronised: true,
+                state_in_memory: false,
+                state_trouble: None,
+                certificate_days: Some(300),
+                running: running.map(|unit| format!("{unit}.service")).into(),
+            }),
+            etcd: Some(Etcd { has_data: true, running: true, healthy: true }),
+            peers: Some(others.map(peer).collect()),
+            database: Some(Database {
+                data: Data::Cluster("7001".into()),
+                initialised: Some("7001".into()),
+                leader: Some("region-1".into()),
+                running: true,
+                state: Some(if node == "region-1" { "running" } else { "streaming" }.into()),
+                members: BTreeMap::from([
+                    ("region-1".into(), "running".into()),
+                    ("region-2".into(), "streaming".into()),
+                ]),
+                paused: false,
+                writable: true,
+            }),
+            schema: Some(Schema {
+                database_exists: true,
+                secrets_generation: Some(1),
+                version: SchemaVersion::Same,
+                secret_right: true,
+                administrator: true,
+            }),
+            region: Some(Region { healthy: true, trouble: None, merged_with: None }),
+            rack: Some(Rack {
+                region_answers: true,
+                unreachable: vec![],
+                has_identity: true,
+                configured: true,
+                registered: true,
+                refused: false,
+            }),
+            dhcp: Some(vec![]),
+        };
+        let record = Record {
+            format: 1,
+            etcd: EtcdRecord::Member,
+            database_begun: node == "region-1",
+            database_cloning: false,
+            database_joined: true,
+            maas_initialised: true,
+            secrets_generation: 1,
+            joined: true,
+        };
+        Self { tables: tables(node), ticket, record, facts, done: vec![], upgrade: false }
+    }
+
+    /// `node` on its first boot, in a cluster where nothing is yet and everybody answers.
+    pub(super) fn fresh(node: &str) -> Self {
+        let mut bench = Self::joined(node);
+        bench.record = Record { format: 1, secrets_generation: 1, ..Record::default() };
+        bench.facts.etcd = Some(Etcd { has_data: false, running: false, healthy: false });
+        for peer in bench.facts.peers.iter_mut().flatten() {
+            peer.answer = Answer::NeverMember;
+            peer.serves = false;
+            if let Some(says) = &mut peer.says {
+                says.database = false;
+            }
+        }
+        bench
+    }
+
+    /// Changes the database's facts.
+    pub(super) fn database(mut self, change: impl FnOnce(&mut Database)) -> Self {
+        change(self.facts.database.as_mut().unwrap());
+        self
+    }
+
+    /// Changes the schema's facts.
+    pub(super) fn schema(mut self, change: impl FnOnce(&mut Schema)) -> Self {
+        change(self.facts.schema.as_mut().unwrap());
+        self
+    }
+
+    /// Changes what a peer says.
+    pub(super) fn peer(mut self, name: &str, change: impl Fn(&mut Peer)) -> Self {
+        self.facts.peers.iter_mut().flatten().filter(|peer| peer.name == name).for_each(change);
+        self
+    }
+
+    /// Changes the record.
+    pub(super) fn record(mut self, change: impl FnOnce(&mut Record)) -> Self {
+        change(&mut self.record);
+        self
+    }
+
+    /// What comes next.
+    pub(super) fn next(&self) -> Next {
+        machine::next(&self.view())
+    }
+
+    /// What a person should know.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        machine::warnings(&self.view())
+    }
+
+    fn view(&self) -> View<'_> {
+        View {
+            ticket: &self.ticket,
+            own: self.ticket.own().unwrap(),
+            tables: &self.tables,
+            record: &self.record,
+            facts: &self.facts,
+            done: &self.done,
+            upgrade: self.upgrade,
+        }
+    }
+
+    /// The action that comes next.
+    pub(super) fn action(&self) -> Action {
+        match self.next().decision {
+            Decision::Do(action) => action,
+            other => panic!("no action: {other:?}"),
+        }
+    }
+
+    /// The step that waits, and what for.
+    pub(super) fn waits(&self) -> (&'static str, String) {
+        match self.next() {
+            Next { step, decision: Decision::Wait(wait) } => (step, wait.what),
+            other => panic!("does not wait: {other:?}"),
+        }
+    }
+
+    /// The step that stops, and why.
+    pub(super) fn stops(&self) -> (&'static str, String) {
+        match self.next() {
+            Next { step, decision: Decision::Stop { why, remedy } } if !remedy.is_empty() => (step, why),
+            other => panic!("does not stop: {other:?}"),
+        }
+    }
+
+    /// The record that is kept next.
+    pub(super) fn keeps(&self) -> Record {
+        match self.next().decision {
+            Decision::Keep(record) => record,
+            other => panic!("keeps nothing: {other:?}"),
+        }
+    }
+}
+
+/// The members of a whole etcd cluster.
+pub(super) fn members(ticket: &Ticket) -> Vec<Member> {
+    let listed = ticket.cluster.voters().enumerate().map(|(number, node)| Member {
+        id: format!("{number:016x}"),
+        name: node.name.clone(),
+        peer_url: format!("https://{}:2380", node.address),
+        learner: false,
+    });
+    listed.collect()
 }

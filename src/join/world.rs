@@ -219,7 +219,7 @@ pub struct Region {
 }
 
 /// [`Question::Rack`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rack {
     /// Whether a region answers with event loops.
     pub region_answers: bool,
