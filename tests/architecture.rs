@@ -21,13 +21,15 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("deb", &[]),
     ("digest", &[]),
     ("format", &["tree"]),
-    // Beside the design's: `sys`, for writing the manifest and opening what is inspected.
-    ("image", &["plan", "tree", "format", "store", "sys", "report"]),
+    // Beside the design's: `sys`, for writing the manifest and opening what is inspected; `deb` and `lock`, for what
+    // SBOM and provenance say of packages.
+    ("image", &["deb", "lock", "plan", "tree", "format", "store", "sys", "report"]),
     ("join", &["ticket", "sys", "report"]),
     ("lab", &["seed", "image", "ticket", "spec", "sys", "report"]),
     ("layer", &["plan", "deb", "tree", "store", "sys", "report"]),
     ("lock", &["deb", "spec", "solve", "report"]),
-    ("plan", &["spec", "lock", "tree", "report"]),
+    // Beside the design's: `deb`, for the date of a Release.
+    ("plan", &["deb", "spec", "lock", "tree", "report"]),
     ("report", &[]),
     ("seed", &["spec", "image", "ticket", "format", "store", "sys", "report"]),
     ("solve", &["deb", "report"]),

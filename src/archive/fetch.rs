@@ -5,9 +5,11 @@
 //! all other failures, because a build may then choose its successor.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use rayon::prelude::*;
 
 use super::http::TransferError;
 use super::mirror::{Candidates, Mirror};
@@ -17,8 +19,9 @@ use crate::digest::{Digest, Key};
 use crate::lock::LockedPackage;
 use crate::report::{Diagnostic, Kind, Report};
 use crate::spec::Archive;
-use crate::store::ObjectWriter;
+use crate::store::{ObjectWriter, Store, StoreError};
 use crate::sys::FileError;
+use crate::sys::files::Context as _;
 
 /// How many are fetched at once.
 pub const THREADS: usize = 8;
@@ -143,6 +146,37 @@ pub fn fetch<'p>(
         }
     }
     Err(error)
+}
+
+/// Copies the packages that the store `from` has into `to`, each hashed on the way: what was altered there is left out.
+/// `progress` is told of bytes. Returns how many were copied.
+///
+/// # Errors
+/// When one of the stores cannot be read or written.
+pub fn borrow<'p>(
+    packages: impl IntoIterator<Item = &'p LockedPackage>,
+    from: &Store,
+    to: &Store,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<usize, StoreError> {
+    let wanted: BTreeMap<Digest, &LockedPackage> =
+        packages.into_iter().map(|package| (package.sha256, package)).collect();
+    let there: Vec<&LockedPackage> = wanted.into_values().filter(|package| from.has(&package.sha256)).collect();
+    let copied: Result<Vec<bool>, StoreError> = there
+        .par_iter()
+        .map(|package| {
+            let mut writer = to.writer()?;
+            let source = from.open_object(&package.sha256)?;
+            let copied = io::copy(&mut source.take(package.size + 1), &mut writer);
+            progress(copied.on("copy", &from.object_path(&package.sha256))?);
+            let (digest, _) = writer.finish()?;
+            if digest == package.sha256 {
+                to.record(&key_of(package), vec![digest], &digest)?;
+            }
+            Ok(digest == package.sha256)
+        })
+        .collect();
+    Ok(copied?.into_iter().filter(|copied| *copied).count())
 }
 
 /// Why one package is not there.

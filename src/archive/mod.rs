@@ -19,7 +19,7 @@ mod tests;
 mod time;
 mod url;
 
-pub use fetch::{FetchError, Fetched, THREADS, fetch, missing};
+pub use fetch::{FetchError, Fetched, THREADS, borrow, fetch, missing};
 pub use http::{Client, Patience};
 pub use keyring::{Keyring, KeyringError};
 pub use mirror::{Mirror, Mirrors};

@@ -10,8 +10,9 @@ use rolecast::join::run::{self, Join};
 use rolecast::join::status::Status;
 use rolecast::join::tables::Tables;
 use rolecast::join::world::World;
-use rolecast::join::{lay, machine, record};
+use rolecast::join::{lay, machine, operate, record};
 use rolecast::report::{Diagnostic, Kind, Report, Style, render};
+use rolecast::ticket::Ticket;
 
 const USAGE: &str = "\
 usage: rolecast-join COMMAND
@@ -20,6 +21,11 @@ usage: rolecast-join COMMAND
   run               join and stay joined (rolecast-join.service runs this)
   accept            take a ticket from standard input: `rolecast apply NODE` does
   lay               lay the accepted ticket's files (rolecast-seed.service runs this)
+  switchover [--to NODE]
+                    hand the lead of the database over, in good order
+  promote [--to NODE] [--yes]
+                    make a region the leader where nobody leads; says what may be lost, and asks
+  leave [--force]   take this machine out of etcd, Patroni and MAAS; its data stays
   upgrade           let MAAS's schema be migrated to what this image brings
   steps             names of this machine's steps, in order
 
@@ -47,6 +53,11 @@ fn main() -> ExitCode {
         },
         ["accept"] => accept(root),
         ["lay"] => lay(root),
+        ["switchover"] => accepted(root).and_then(|ticket| operate::switchover(&ticket, None)),
+        ["switchover", "--to", to] => accepted(root).and_then(|ticket| operate::switchover(&ticket, Some(to))),
+        ["promote", options @ ..] if promotion(options).is_some() => promote(root, options),
+        ["leave"] => leave(root, false),
+        ["leave", "--force"] => leave(root, true),
         ["upgrade"] => run::upgrade(root),
         ["steps"] => steps(root),
         ["--help" | "-h" | "help"] => Ok(USAGE.to_owned()),
@@ -77,7 +88,7 @@ fn status(root: &Path) -> Result<Status, Diagnostic> {
 
 /// Returns when a person must decide.
 fn join(root: &Path) -> Result<(), Diagnostic> {
-    let mut open = |ticket: &rolecast::ticket::Ticket, tables: &Tables| -> Result<Box<dyn World>, Diagnostic> {
+    let mut open = |ticket: &Ticket, tables: &Tables| -> Result<Box<dyn World>, Diagnostic> {
         Ok(Box::new(Machine::new(ticket, tables)?))
     };
     let mut line = |text: &str| {
@@ -109,6 +120,43 @@ fn lay(root: &Path) -> Result<String, Diagnostic> {
     let changed = lay::files(root, &ticket)?;
     lay::host_name(&ticket)?;
     Ok(format!("{}: {} files laid\n", ticket.node, changed.len()))
+}
+
+/// Candidate and whether the operator has agreed beforehand.
+fn promotion<'a>(options: &[&'a str]) -> Option<(Option<&'a str>, bool)> {
+    match options {
+        [] => Some((None, false)),
+        ["--yes"] => Some((None, true)),
+        ["--to", to] => Some((Some(to), false)),
+        ["--to", to, "--yes"] | ["--yes", "--to", to] => Some((Some(to), true)),
+        _ => None,
+    }
+}
+
+fn promote(root: &Path, options: &[&str]) -> Result<String, Diagnostic> {
+    let (to, yes) = promotion(options).unwrap_or_default();
+    let mut agrees = |loss: &str| {
+        let _ = say(&format!("{loss}\n"));
+        if yes {
+            return true;
+        }
+        let _ = say("type `promote` to go on: ");
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line).is_ok() && line.trim() == "promote"
+    };
+    operate::promote(&accepted(root)?, to, &mut agrees)
+}
+
+fn leave(root: &Path, force: bool) -> Result<String, Diagnostic> {
+    let mut line = |text: &str| {
+        say(&format!("{text}\n"));
+    };
+    operate::leave(&accepted(root)?, &Tables::read(root)?, force, &mut line)
+}
+
+fn accepted(root: &Path) -> Result<Ticket, Diagnostic> {
+    accept::accepted(root)?
+        .ok_or_else(|| Diagnostic::error(Kind::World, "this machine is no member of a cluster: it has no ticket"))
 }
 
 fn steps(root: &Path) -> Result<String, Diagnostic> {

@@ -64,16 +64,27 @@ pub enum Verb {
     Build(BuildArguments),
     /// Say what an image is, or where a path in it comes from
     Inspect(InspectArguments),
+    /// Say what differs between two locks, two manifests or two images
+    Diff(DiffArguments),
+    /// Rebuild from nothing and compare with what was built before
+    Verify(VerifyArguments),
     /// Open a shell in what a failed maintainer script left, as the message of the build names it
     Enter {
         /// The directory that the message names
         directory: PathBuf,
     },
+    /// Boot the built images as a cluster on a private network of this host (needs root)
+    #[command(subcommand)]
+    Lab(LabVerb),
     /// Make, show and change the secrets of a cluster
     #[command(subcommand)]
     Secrets(SecretsVerb),
     /// Write each machine's seed: who it is and what it needs to know
     Seed(SeedArguments),
+    /// Write the tree that a TFTP and HTTP server hands out: images, boot scripts, seeds
+    Publish(PublishArguments),
+    /// Bring machines their secrets over SSH: to those that wait for them, and after a rotation
+    Apply(ApplyArguments),
     /// Look after the store
     #[command(subcommand)]
     Store(StoreVerb),
@@ -196,6 +207,170 @@ pub struct InspectArguments {
     pub path: Option<String>,
 }
 
+/// `rolecast lab`.
+#[derive(Debug, Subcommand)]
+pub enum LabVerb {
+    /// Make the machines, power them on, and wait until all have joined; they run on until `down`
+    Up(LabUpArguments),
+    /// Say how far each machine is
+    Status(LabPlace),
+    /// Break the cluster in every way that it has to withstand, and measure what a client sees
+    Test(LabTestArguments),
+    /// Open a shell on a machine, or run a command there
+    Shell(LabShellArguments),
+    /// End the lab and remove all that it made, also after a crash
+    Down(LabDownArguments),
+}
+
+/// Where a lab is.
+#[derive(Clone, Debug, Args)]
+pub struct LabPlace {
+    /// The lab's directory [default: .rolecast/lab beside the project]
+    #[arg(long, value_name = "DIR")]
+    pub directory: Option<PathBuf>,
+}
+
+/// What machines are made of, as typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LabBackEnd {
+    /// systemd as PID 1 of a container, on the root inside the disk image; seconds
+    Container,
+    /// Virtual machines: firmware, boot loader, verity and all; minutes where they are emulated
+    Qemu,
+}
+
+/// `rolecast lab up`.
+#[derive(Debug, Args)]
+#[command(after_help = "Interrupted, it leaves the machines running: `rolecast lab down` removes them.
+
+Examples:
+  rolecast build images/ha-lab.toml --format disk && sudo rolecast lab up images/ha-lab.toml
+  rolecast lab up images/ha-lab.toml --back-end qemu --nodes region-1,region-2,rack-1")]
+pub struct LabUpArguments {
+    /// The image file; it describes a cluster
+    pub image: PathBuf,
+    /// What machines are made of
+    #[arg(long, value_name = "WHAT", default_value = "container")]
+    pub back_end: LabBackEnd,
+    /// Only these nodes [default: all of the cluster]
+    #[arg(long, value_name = "NODE", value_delimiter = ',')]
+    pub nodes: Vec<String>,
+    /// Where the images are
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    pub output: PathBuf,
+    /// Where the lab is
+    #[command(flatten)]
+    pub place: LabPlace,
+}
+
+/// `rolecast lab test`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "It makes a lab of its own and removes it at the end. What a failed scenario leaves, the journals of all
+machines above all, is kept below --report. Fails when a scenario does.
+
+Examples:
+  rolecast lab test images/ha-lab.toml
+  rolecast lab test images/ha-lab.toml leader-dies 6
+  rolecast lab test images/ha-lab.toml --list"
+)]
+pub struct LabTestArguments {
+    /// The image file; it describes a cluster
+    pub image: PathBuf,
+    /// Scenarios by name, or by the number of a proof [default: all]
+    #[arg(value_name = "SCENARIO")]
+    pub scenarios: Vec<String>,
+    /// List the scenarios and what they prove, and play none
+    #[arg(long)]
+    pub list: bool,
+    /// What machines are made of
+    #[arg(long, value_name = "WHAT", default_value = "container")]
+    pub back_end: LabBackEnd,
+    /// Only these nodes [default: all of the cluster]
+    #[arg(long, value_name = "NODE", value_delimiter = ',')]
+    pub nodes: Vec<String>,
+    /// Where the images are
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    pub output: PathBuf,
+    /// Where report.html, junit.xml and timeline.txt go
+    #[arg(long, value_name = "DIR", default_value = "out/lab")]
+    pub report: PathBuf,
+}
+
+/// `rolecast lab shell`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  rolecast lab shell region-1
+  rolecast lab shell region-1 -- patronictl list")]
+pub struct LabShellArguments {
+    /// The machine
+    pub node: String,
+    /// A command, instead of a shell
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+    /// Where the lab is
+    #[command(flatten)]
+    pub place: LabPlace,
+}
+
+/// `rolecast lab down`.
+#[derive(Debug, Args)]
+pub struct LabDownArguments {
+    /// Keep the lab's files: consoles, state, seeds
+    #[arg(long)]
+    pub keep: bool,
+    /// Where the lab is
+    #[command(flatten)]
+    pub place: LabPlace,
+}
+
+/// `rolecast diff`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  rolecast diff before/ha-lab.lock images/ha-lab.lock
+  rolecast diff old/rack/manifest.json out/rack/manifest.json --markdown
+  rolecast diff old/rack/rack.raw out/rack/rack.raw")]
+pub struct DiffArguments {
+    /// A lock, a manifest.json, a disk image, a network root (root.img), a squashfs or a root tarball
+    pub before: PathBuf,
+    /// Another of the same kind
+    pub after: PathBuf,
+    /// Print Markdown for a merge request: a summary, and long lists folded
+    #[arg(long, conflicts_with = "json")]
+    pub markdown: bool,
+    /// Exit with code 5 when they differ [default: 0 whether they differ or not]
+    #[arg(long)]
+    pub exit_code: bool,
+}
+
+/// `rolecast verify`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  rolecast verify images/ha-lab.toml
+  rolecast verify images/ha-lab.toml --role rack --against /srv/images
+  rolecast verify images/ha-lab.toml --against received/rack/manifest.json
+
+Exit code: 0 when every byte is the same, 5 when one is not.")]
+pub struct VerifyArguments {
+    /// The image file, with its lock
+    pub image: PathBuf,
+    /// What to compare with: a manifest.json, a role's directory, or the directory above the roles'
+    #[arg(long, value_name = "MANIFEST|DIR", default_value = "out")]
+    pub against: PathBuf,
+    /// Only these roles [default: all that are there]
+    #[arg(long = "role", value_name = "ROLE")]
+    pub roles: Vec<String>,
+    /// The executable laid as rolecast-join [default: the one beside rolecast]
+    #[arg(long, value_name = "FILE")]
+    pub agent: Option<PathBuf>,
+    /// Where packages come from
+    #[command(flatten)]
+    pub mirrors: MirrorArguments,
+    /// How many processors to use [default: all]
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<usize>,
+}
+
 /// A cluster and its secrets.
 #[derive(Clone, Debug, Args)]
 pub struct ClusterArguments {
@@ -280,6 +455,52 @@ pub struct TermsArguments {
     /// Put secrets also into what travels over plain HTTP, where anyone on the network can read it
     #[arg(long)]
     pub secrets_over_http: bool,
+    /// Let regions keep their state in memory only: a reboot loses the database
+    #[arg(long)]
+    pub memory_state: bool,
+}
+
+/// `rolecast publish`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  rolecast publish /srv/boot images/ha-lab.toml --url http://10.77.0.1:8080")]
+pub struct PublishArguments {
+    /// Where the tree goes
+    pub directory: PathBuf,
+    /// Whose
+    #[command(flatten)]
+    pub cluster: ClusterArguments,
+    /// Where machines find the tree; over `http:` the seeds carry no secrets
+    #[arg(long, value_name = "URL")]
+    pub url: String,
+    /// Where `build` put the images
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    pub images: PathBuf,
+    /// What the seeds may hold
+    #[command(flatten)]
+    pub terms: TermsArguments,
+}
+
+/// `rolecast apply`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  rolecast apply images/ha-lab.toml region-1
+  rolecast apply images/ha-lab.toml --all")]
+pub struct ApplyArguments {
+    /// Whose
+    #[command(flatten)]
+    pub cluster: ClusterArguments,
+    /// Nodes
+    #[arg(conflicts_with = "all")]
+    pub nodes: Vec<String>,
+    /// All nodes; goes on with a change of the authority until it is done
+    #[arg(long)]
+    pub all: bool,
+    /// The program that reaches machines, called as ssh is
+    #[arg(long, value_name = "PROGRAM", default_value = "ssh")]
+    pub ssh: std::ffi::OsString,
+    /// How long machines may take to follow a step of changing the authority
+    #[arg(long, value_name = "SECONDS", default_value_t = 900)]
+    pub patience: u64,
     /// Let regions keep their state in memory only: a reboot loses the database
     #[arg(long)]
     pub memory_state: bool,

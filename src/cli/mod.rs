@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::report::{Diagnostic, Kind, Report, Severity, render, render_json};
+use crate::report::{Diagnostic, Kind, Report, render, render_json};
 
 use args::{Arguments, SecretsVerb, StoreVerb, Verb};
 use settings::Settings;
@@ -39,11 +39,16 @@ pub fn main() -> ExitCode {
         Verb::Plan(arguments) => verb::plan::run(&arguments, &settings),
         Verb::Build(arguments) => verb::build::run(&arguments, &settings),
         Verb::Inspect(arguments) => verb::inspect::run(&arguments, &settings),
+        Verb::Diff(arguments) => verb::diff::run(&arguments, &settings),
+        Verb::Verify(arguments) => verb::verify::run(&arguments, &settings),
         Verb::Enter { directory } => verb::enter::run(&directory),
+        Verb::Lab(verb) => verb::lab::run(&verb, &settings),
         Verb::Secrets(SecretsVerb::Init { cluster, recipients }) => verb::secrets::init(&cluster, recipients),
         Verb::Secrets(SecretsVerb::Show { cluster, reveal }) => verb::secrets::show(&cluster, reveal.as_deref()),
         Verb::Secrets(SecretsVerb::Rotate { cluster, names, ca }) => verb::secrets::rotate(&cluster, &names, ca),
         Verb::Seed(arguments) => verb::seed::run(&arguments),
+        Verb::Publish(arguments) => verb::publish::run(&arguments),
+        Verb::Apply(arguments) => verb::apply::run(&arguments, &settings),
         Verb::Store(StoreVerb::Stats) => verb::store::stats(&settings),
         Verb::Store(StoreVerb::Gc { older_than }) => verb::store::collect(older_than, &settings),
         Verb::Generate(verb) => verb::generate::run(&verb),
@@ -64,12 +69,12 @@ pub struct Done {
     pub text: String,
     /// For machines.
     pub json: serde_json::Value,
-    /// Warnings.
+    /// Warnings. An error among them is told too, and decides the exit code: the verb has a result all the same.
     pub warnings: Report,
 }
 
 fn finish(done: &Done, settings: &Settings) -> ExitCode {
-    let warnings = done.warnings.diagnostics.iter().any(|warning| warning.severity == Severity::Warning);
+    let warnings = !done.warnings.diagnostics.is_empty();
     let written = if settings.json {
         let mut json = done.json.clone();
         if let (serde_json::Value::Object(fields), true) = (&mut json, warnings) {
@@ -83,7 +88,7 @@ fn finish(done: &Done, settings: &Settings) -> ExitCode {
         output::out(&done.text)
     };
     match written {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::from(done.warnings.exit_code()),
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             let message = format!("standard output cannot be written: {error}");

@@ -118,6 +118,16 @@ pub fn formats(arguments: &ChosenArguments) -> Vec<Format> {
     arguments.formats.iter().map(format).collect()
 }
 
+/// Bounds the processors that this run uses; called once, before any work.
+///
+/// # Errors
+/// When threads cannot be started.
+pub fn use_processors(jobs: Option<usize>) -> Result<(), Report> {
+    let Some(jobs) = jobs else { return Ok(()) };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs.max(1)).build_global();
+    pool.map_err(|error| Diagnostic::error(Kind::World, error.to_string()).into())
+}
+
 /// The executable that becomes `rolecast-join` on the machines: the one named, else the one beside this program.
 ///
 /// # Errors

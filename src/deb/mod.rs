@@ -7,6 +7,7 @@
 pub mod ar;
 pub mod compression;
 pub mod control;
+pub mod copyright;
 pub mod date;
 pub mod file;
 pub mod package;

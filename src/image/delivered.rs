@@ -41,7 +41,7 @@ pub fn recall(store: &Store, key: &Key, directory: &Path) -> Result<Option<Manif
 /// # Errors
 /// When the store cannot be written.
 pub fn remember(store: &Store, key: &Key, directory: &Path, manifest: &Manifest) -> Result<(), StoreError> {
-    let files = manifest.outputs.iter().map(|output| output.file.as_str()).chain(["manifest.json"]);
+    let files = manifest.files().map(|(file, _)| file).chain(["manifest.json", super::sums::SUMS]);
     let seen = files.filter_map(|file| look(directory, file)).collect();
     store.record(&placed(key, directory), Vec::new(), &Delivery { manifest: manifest.clone(), seen })
 }

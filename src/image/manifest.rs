@@ -22,6 +22,9 @@ pub struct Manifest {
     pub distribution: String,
     /// Digest of the lock's text.
     pub lock: Digest,
+    /// Date of the newest Release of the lock (RFC 3339): the time that documents and signatures carry.
+    #[serde(default)]
+    pub released: String,
     /// The root as a tree.
     pub tree: TreeFacts,
     /// The sealed root; none when only a tarball was built.
@@ -35,6 +38,9 @@ pub struct Manifest {
     pub packages: Vec<PackageFacts>,
     /// The outputs, as they lie beside this file.
     pub outputs: Vec<Output>,
+    /// What is said about the outputs: SBOMs and provenance.
+    #[serde(default)]
+    pub documents: Vec<Document>,
 }
 
 /// What a root holds.
@@ -99,7 +105,24 @@ pub struct Output {
     pub sha256: Digest,
 }
 
+/// A document beside the outputs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Document {
+    /// Its name.
+    pub file: String,
+    /// Bytes.
+    pub size: u64,
+    /// Its digest.
+    pub sha256: Digest,
+}
+
 impl Manifest {
+    /// Every file that the manifest vouches for, and its digest.
+    pub fn files(&self) -> impl Iterator<Item = (&str, Digest)> {
+        let outputs = self.outputs.iter().map(|output| (output.file.as_str(), output.sha256));
+        outputs.chain(self.documents.iter().map(|document| (document.file.as_str(), document.sha256)))
+    }
+
     /// The manifest's text: JSON, indented, fields in this order.
     ///
     /// # Errors

@@ -1,4 +1,5 @@
-//! A tree becomes deliverables: root, disk, netboot set, tarball, manifest; and the lints that refuse a bad one.
+//! A tree becomes deliverables: root, disk, netboot set, tarball, manifest, SBOM, provenance; and the lints that
+//! refuse a bad one.
 //!
 //! Reads the finished tree, kernel and boot loader included, and never changes it. What the outputs are made of is
 //! said by `format`'s recipes; this room decides what goes where. Specifications: the UAPI Discoverable Partitions,
@@ -6,6 +7,7 @@
 
 pub mod boot;
 pub mod delivered;
+pub mod diff;
 pub mod disk;
 pub mod group;
 pub mod kernel;
@@ -14,7 +16,10 @@ pub mod manifest;
 pub mod netboot;
 pub mod opened;
 pub mod press;
+pub mod provenance;
 pub mod root;
+pub mod sbom;
+pub mod sums;
 pub mod tarball;
 
-pub use press::{Request, VERSION, origins, press};
+pub use press::{Pressed, Request, VERSION, origins, press};

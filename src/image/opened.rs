@@ -32,7 +32,7 @@ pub struct Opened {
     pub partitions: Vec<PartitionFacts>,
     /// Where the root's squashfs begins and how long it is, in bytes.
     pub root_range: (u64, u64),
-    root: Image<ReadRange<File>>,
+    pub(super) root: Image<ReadRange<File>>,
 }
 
 /// A path in an image.

@@ -1,9 +1,13 @@
 //! Pressing a role: every output asked for, and the manifest beside them.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::deb::date::format_rfc3339;
 use crate::digest::{Digest, Key};
 use crate::format::{Recipe, qcow2};
+use crate::lock::Lock;
+use crate::plan::materials::Material;
 use crate::plan::{Format, Late};
 use crate::report::{Diagnostic, Kind, Progress, Report, Unit};
 use crate::store::{Store, StoreError};
@@ -12,9 +16,9 @@ use crate::tree::{Content, Kind as NodeKind, Tree};
 
 use super::boot::{self, BootParts};
 use super::disk::{self, Identity};
-use super::manifest::{Manifest, Output, PackageFacts, RootFacts, TreeFacts};
+use super::manifest::{Document, Manifest, Output, PackageFacts, RootFacts, TreeFacts};
 use super::root::{self, Root};
-use super::{lint, netboot, tarball};
+use super::{lint, netboot, provenance, sbom, sums, tarball};
 
 /// Version of everything that is pressed: changes with any change to what the same root becomes (a format break).
 pub const VERSION: u32 = 1;
@@ -37,6 +41,14 @@ pub struct Request<'a> {
     pub distribution: &'a str,
     /// Digest of the lock's text.
     pub lock: Digest,
+    /// The lock.
+    pub locked: &'a Lock,
+    /// Every input, for provenance.
+    pub materials: &'a [Material],
+    /// The image file's options: name and value.
+    pub options: Vec<(String, String)>,
+    /// Time of what is said about the image, in seconds since the Epoch: the newest Release of the lock.
+    pub released: i64,
     /// The finished root.
     pub tree: &'a Tree,
     /// The stored tree, with places and origins.
@@ -59,6 +71,15 @@ pub struct Request<'a> {
     pub epoch: i64,
 }
 
+/// What was pressed.
+#[derive(Clone, Debug)]
+pub struct Pressed {
+    /// The manifest, as it lies beside the outputs.
+    pub manifest: Manifest,
+    /// What each output is made of, by its path from the role's directory: says what a byte of it is.
+    pub recipes: BTreeMap<String, Recipe>,
+}
+
 /// An output before it is written: its format, its path from the role's directory, its content.
 type Planned = (Format, String, Recipe);
 
@@ -72,7 +93,7 @@ pub fn press(
     directory: &Path,
     store: &Store,
     progress: &dyn Progress,
-) -> Result<Manifest, Report> {
+) -> Result<Pressed, Report> {
     let for_maas = request.formats.contains(&Format::Tar);
     lint::check(request.role, request.tree, store, for_maas)?;
     let sealed = match request.initrd {
@@ -96,12 +117,40 @@ pub fn press(
         Some(sealed) => Some(root_facts(sealed, store)?),
         None => None,
     };
-    let manifest = manifest(request, root, outputs);
+    let documents = documents(request, &outputs, directory, store, progress)?;
+    let manifest = manifest(request, root, outputs, documents);
     let text = manifest.to_text().map_err(|error| Diagnostic::error(Kind::Internal, error.to_string()))?;
     files::write_atomically(&directory.join("manifest.json"), text.as_bytes()).map_err(Diagnostic::from)?;
+    let mut listed: BTreeMap<String, Digest> =
+        manifest.files().map(|(file, sha256)| (file.to_owned(), sha256)).collect();
+    listed.insert("manifest.json".to_owned(), Digest::of(text.as_bytes()));
+    sums::write(directory, &listed)?;
     let key = origins_key(&manifest.tree.digest);
     store.record(&key, vec![request.stored], &request.stored)?;
-    Ok(manifest)
+    let recipes = planned.into_iter().map(|(_, file, recipe)| (file, recipe)).collect();
+    Ok(Pressed { manifest, recipes })
+}
+
+/// Writes what is said about the outputs: the SBOMs, and provenance over them and the outputs.
+fn documents(
+    request: &Request<'_>,
+    outputs: &[Output],
+    directory: &Path,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<Vec<Document>, Report> {
+    let _task = progress.begin(&format!("describe {}", request.role), 0, Unit::Things);
+    let mut texts = sbom::documents(request, store)?;
+    let sboms = texts.iter().map(|(name, text)| ((*name).to_owned(), Digest::of(text)));
+    let outputs = outputs.iter().map(|output| (output.file.clone(), output.sha256));
+    let subjects: Vec<(String, Digest)> = outputs.chain(sboms).collect();
+    texts.push(("provenance.json", provenance::write(request, &subjects)));
+    let mut written = Vec::new();
+    for (name, text) in texts {
+        files::write_atomically(&directory.join(name), &text).map_err(Diagnostic::from)?;
+        written.push(Document { file: name.to_owned(), size: text.len() as u64, sha256: Digest::of(&text) });
+    }
+    Ok(written)
 }
 
 /// Names the stored tree, with origins, that an image's tree was. Where a store holds the contents is its own
@@ -184,7 +233,12 @@ fn root_facts(sealed: &Sealed, store: &Store) -> Result<RootFacts, Report> {
     })
 }
 
-fn manifest(request: &Request<'_>, root: Option<RootFacts>, outputs: Vec<Output>) -> Manifest {
+fn manifest(
+    request: &Request<'_>,
+    root: Option<RootFacts>,
+    outputs: Vec<Output>,
+    documents: Vec<Document>,
+) -> Manifest {
     Manifest {
         format: MANIFEST_FORMAT,
         rolecast: env!("CARGO_PKG_VERSION").to_owned(),
@@ -193,12 +247,14 @@ fn manifest(request: &Request<'_>, root: Option<RootFacts>, outputs: Vec<Output>
         role: request.role.to_owned(),
         distribution: request.distribution.to_owned(),
         lock: request.lock,
+        released: format_rfc3339(request.released),
         tree: tree_facts(request.tree),
         root,
         late: request.late.clone(),
         state: request.state.clone(),
         packages: request.packages.clone(),
         outputs,
+        documents,
     }
 }
 

@@ -6,18 +6,21 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::digest::Digest;
-use crate::report::{Diagnostic, Kind};
+use crate::report::{Diagnostic, Kind, Report};
+use crate::seed::{self, Planted, SecretsFile, Terms, Vault};
 use crate::spec::{Cluster, NodeFacts, OptionValue, RoleKind, Spec};
 use crate::sys::files::{self, Context as _};
+use crate::sys::private;
 
 use super::container::Container;
 use super::group::Group;
 use super::ledger::{Ledger, Node, Port, Written};
 use super::machine::{BackEnd, Identity, Machine};
 use super::network::{self, Network};
+use super::qemu::Qemu;
 use super::role::RoleImage;
 use super::tools;
 
@@ -25,7 +28,7 @@ use super::tools;
 const RELEASED_WITHIN: Duration = Duration::from_secs(30);
 
 /// What a lab keeps in its directory. Nothing else is removed there.
-const KEPT: &[&str] = &["nodes", "seeds", "secrets.toml"];
+const KEPT: &[&str] = &["nodes", "secrets.toml", "operator.key"];
 
 /// What is to be made.
 #[derive(Clone, Debug)]
@@ -57,18 +60,18 @@ impl Lab {
     ///
     /// # Errors
     /// When the host cannot hold it, an image is missing, or there is a lab in the directory already.
-    pub fn make(plan: &LabPlan<'_>) -> Result<Self, Diagnostic> {
+    pub fn make(plan: &LabPlan<'_>) -> Result<Self, Report> {
         tools::check(plan.back_end)?;
         let cluster = plan.spec.cluster.as_ref().ok_or_else(|| {
             Diagnostic::error(Kind::Input, format!("`{}` describes no cluster", plan.spec.name))
                 .hint("add `[cluster]` and a `[node.NAME]` for each machine")
         })?;
         let chosen = choose(cluster, &plan.nodes)?;
-        let outputs = fs::canonicalize(&plan.outputs).on("open", &plan.outputs)?;
+        let outputs = fs::canonicalize(&plan.outputs).on("open", &plan.outputs).map_err(Diagnostic::from)?;
         for node in &chosen {
             RoleImage::open(&outputs, &node.role)?;
         }
-        let directory = std::path::absolute(&plan.directory).on("open", &plan.directory)?;
+        let directory = std::path::absolute(&plan.directory).on("open", &plan.directory).map_err(Diagnostic::from)?;
         let mut written =
             Written::new(&directory, &cluster.name, plan.image.clone(), outputs, plan.back_end, cluster.prefix);
         for (number, facts) in (1..).zip(&chosen) {
@@ -79,8 +82,14 @@ impl Lab {
         let ledger = Arc::new(Ledger::create(&directory, written)?);
         let lab = Self::with(ledger)?;
         lab.network.make()?;
-        for node in &lab.ledger.read().nodes {
-            files::make_directory(&lab.ledger.node_directory(&node.identity.name))?;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let vault = Vault::create(plan.spec, cluster, now)?;
+        lab.secrets().create(&vault)?;
+        let key = lab.directory().join("operator.key");
+        private::write(&key, vault.operator.private.0.as_bytes()).map_err(Diagnostic::from)?;
+        for machine in &lab.machines {
+            files::make_directory(&lab.ledger.node_directory(&machine.identity().name)).map_err(Diagnostic::from)?;
+            machine.set_seed(Some(&lab.plant(plan.spec, &machine.identity().name)?.nocloud()))?;
         }
         Ok(lab)
     }
@@ -106,7 +115,7 @@ impl Lab {
         let machines = nodes.iter().map(|node| {
             let machine: Box<dyn Machine> = match back_end {
                 BackEnd::Container => Box::new(Container::of(node, &ledger, &network)?),
-                BackEnd::Qemu => return Err(Diagnostic::error(Kind::Internal, "not yet")),
+                BackEnd::Qemu => Box::new(Qemu::of(node, &ledger, &network)?),
             };
             Ok(machine)
         });
@@ -149,6 +158,21 @@ impl Lab {
     /// What its machines are made of.
     pub fn back_end(&self) -> BackEnd {
         self.ledger.read().back_end
+    }
+
+    /// Its secrets: fresh ones, of no other cluster.
+    pub fn secrets(&self) -> SecretsFile {
+        SecretsFile { path: self.directory().join("secrets.toml"), identity: None }
+    }
+
+    /// Plants the seed of a machine from the lab's secrets as they are now. `spec` is that of [`Lab::image`].
+    ///
+    /// # Errors
+    /// When the secrets cannot be read, or a template does not render.
+    pub fn plant(&self, spec: &Spec, name: &str) -> Result<Planted, Report> {
+        let none = || Diagnostic::error(Kind::Input, format!("`{}` describes no cluster any more", spec.name));
+        let cluster = spec.cluster.as_ref().ok_or_else(none)?;
+        seed::plant(spec, cluster, name, &self.secrets().read()?, Terms::default())
     }
 
     /// Powers all machines on, beside each other.
@@ -194,9 +218,9 @@ impl Lab {
             return Ok(true);
         }
         for name in KEPT {
-            remove(&directory.join(name))?;
+            tools::remove(&directory.join(name))?;
         }
-        remove(&directory.join("lab.json"))?;
+        tools::remove(&directory.join("lab.json"))?;
         // Both may hold what is not the lab's.
         let _ = fs::remove_dir(&directory);
         if directory.parent().is_some_and(|parent| parent.ends_with(".rolecast")) {
@@ -251,14 +275,4 @@ fn loop_devices_under(directory: &Path) -> Vec<PathBuf> {
         Path::new(file.trim_end()).starts_with(directory)
     });
     devices.collect()
-}
-
-/// Removes a file or a directory that may not be there.
-fn remove(path: &Path) -> Result<(), Diagnostic> {
-    let removed = match path.symlink_metadata() {
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(_) => Ok(()),
-    };
-    removed.on("remove", path).map_err(Diagnostic::from)
 }

@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 
-use crate::report::{Diagnostic, Kind};
+use crate::report::{Diagnostic, Kind, Report};
+use crate::seed::NoCloud;
 use crate::sys::Program;
 use crate::sys::files::{self, Context as _};
 use crate::sys::namespace;
@@ -230,6 +231,14 @@ impl Machine for Container {
         Ok(Outcome { code, output: said.output, errors: said.errors, took })
     }
 
+    fn interact(&self) -> Result<(), Diagnostic> {
+        let init = self.needs_init()?.to_string();
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &init, "--mount", "--pid", "--uts", "--ipc", "--net", "--cgroup", "--wd=/root"]);
+        command.args(["--", "/bin/bash", "-l"]);
+        tools::interact(command)
+    }
+
     /// Straight from its file system: this is asked several times a second.
     fn read(&self, path: &str) -> Result<Option<Vec<u8>>, Diagnostic> {
         let root = PathBuf::from(format!("/proc/{}/root", self.needs_init()?));
@@ -248,15 +257,12 @@ impl Machine for Container {
         Ok(Some(bytes))
     }
 
-    fn set_seed(&self, directory: Option<&Path>) -> Result<(), Diagnostic> {
+    fn set_seed(&self, seed: Option<&NoCloud>) -> Result<(), Report> {
         let place = self.directory.join("seed");
         if place.exists() {
-            fs::remove_dir_all(&place).on("remove", &place)?;
+            fs::remove_dir_all(&place).on("remove", &place).map_err(Diagnostic::from)?;
         }
-        match directory {
-            Some(directory) => copy_seed(directory, &place),
-            None => Ok(()),
-        }
+        seed.map_or(Ok(()), |seed| seed.write_directory(&place))
     }
 
     fn set_clock_offset(&self, _: i64) -> Result<(), Diagnostic> {
@@ -284,19 +290,4 @@ fn is_init(pid: i32) -> bool {
     let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
     let numbers: Vec<&str> = numbers.split_whitespace().collect();
     numbers.len() > 1 && numbers.last() == Some(&"1") && !state.trim_start().starts_with('Z')
-}
-
-/// Copies the files of a NoCloud directory, for root alone.
-fn copy_seed(from: &Path, to: &Path) -> Result<(), Diagnostic> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(to).on("make the directory", to)?;
-    for entry in fs::read_dir(from).on("read", from)? {
-        let entry = entry.on("read", from)?;
-        let (source, target) = (entry.path(), to.join(entry.file_name()));
-        if entry.file_type().on("read", &source)?.is_file() {
-            let mut file =
-                fs::File::options().write(true).create_new(true).mode(0o600).open(&target).on("create", &target)?;
-            file.write_all(&files::read(&source)?).on("write", &target)?;
-        }
-    }
-    Ok(())
 }

@@ -10,7 +10,7 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde::{Deserialize, Serialize};
 
@@ -77,7 +77,7 @@ pub struct Port {
 #[derive(Debug)]
 pub struct Ledger {
     directory: PathBuf,
-    written: Mutex<Written>,
+    written: Mutex<Arc<Written>>,
 }
 
 impl Written {
@@ -155,7 +155,7 @@ impl Ledger {
         // Secrets and the images' own files lie under it.
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
         made.on("make the directory", directory)?;
-        let ledger = Self { directory: directory.to_owned(), written: Mutex::new(written) };
+        let ledger = Self { directory: directory.to_owned(), written: Mutex::new(Arc::new(written)) };
         ledger.save(&ledger.read())?;
         Ok(ledger)
     }
@@ -173,7 +173,7 @@ impl Ledger {
             Diagnostic::error(Kind::World, format!("`{}` cannot be understood: {error}", path.display()))
                 .note("another version of rolecast may have written it")
         })?;
-        Ok(Some(Self { directory: directory.to_owned(), written: Mutex::new(written) }))
+        Ok(Some(Self { directory: directory.to_owned(), written: Mutex::new(Arc::new(written)) }))
     }
 
     /// The lab's directory.
@@ -186,8 +186,12 @@ impl Ledger {
         self.directory.join("nodes").join(node)
     }
 
-    /// What is written.
-    pub fn read(&self) -> MutexGuard<'_, Written> {
+    /// What is written now.
+    pub fn read(&self) -> Arc<Written> {
+        Arc::clone(&self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Arc<Written>> {
         self.written.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
@@ -196,12 +200,12 @@ impl Ledger {
     /// # Errors
     /// When it cannot be written; nothing is changed then.
     pub fn change<T>(&self, change: impl FnOnce(&mut Written) -> T) -> Result<T, Diagnostic> {
-        let mut written = self.read();
-        let mut next = written.clone();
+        let mut written = self.lock();
+        let mut next = Written::clone(&written);
         let result = change(&mut next);
-        if next != *written {
+        if next != **written {
             self.save(&next)?;
-            *written = next;
+            *written = Arc::new(next);
         }
         Ok(result)
     }

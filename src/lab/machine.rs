@@ -6,10 +6,11 @@
 
 use std::fmt;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::report::{Diagnostic, Kind};
+use crate::report::{Diagnostic, Kind, Report};
+use crate::seed::NoCloud;
 
 /// What machines are made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -169,6 +170,12 @@ pub trait Machine: Send + Sync + fmt::Debug {
     /// When it is off, cannot be reached, or the program cannot be started. A failing program is an [`Outcome`].
     fn exec(&self, exec: &Exec) -> Result<Outcome, Diagnostic>;
 
+    /// Opens a root shell on it over our own standard streams, and waits for its end.
+    ///
+    /// # Errors
+    /// When the machine is off or cannot be reached.
+    fn interact(&self) -> Result<(), Diagnostic>;
+
     /// Bytes of a small file on it (1 MiB at most); none when there is none.
     ///
     /// # Errors
@@ -188,11 +195,11 @@ pub trait Machine: Send + Sync + fmt::Debug {
         self.exec(&exec)?.expect(&format!("write `{path}` on `{}`", self.identity().name)).map(drop)
     }
 
-    /// Sets what the next boot finds as its seed source: a NoCloud directory (copied), or nothing.
+    /// Sets what the next boot finds as its seed source, or takes it away.
     ///
     /// # Errors
-    /// When it cannot be copied.
-    fn set_seed(&self, directory: Option<&Path>) -> Result<(), Diagnostic>;
+    /// When it cannot be written.
+    fn set_seed(&self, seed: Option<&NoCloud>) -> Result<(), Report>;
 
     /// Sets how far its clock is off at the next boot, in seconds. Only QEMU: a container has the host's clock.
     ///

@@ -12,12 +12,16 @@ mod ledger;
 pub mod machine;
 mod network;
 mod observe;
+mod qemu;
 pub mod report;
 mod role;
+pub mod scenario;
 pub mod timeline;
 mod tools;
+mod watch;
 
 pub use cluster::{Lab, LabPlan};
 pub use machine::{BackEnd, Exec, Identity, Machine, Outcome};
 pub use network::Network;
 pub use tools::wait_for;
+pub use watch::Step;

@@ -2,11 +2,14 @@
 //!
 //! Owns their environment and time limits. Knows no node.
 
+use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::report::{Diagnostic, Kind};
 use crate::sys::Program;
+use crate::sys::files::Context as _;
 
 use super::machine::BackEnd;
 
@@ -67,6 +70,18 @@ pub fn ask(program: &str, arguments: &[&str]) -> Result<bool, Diagnostic> {
     said.map(|said| said.status.success()).map_err(|error| Diagnostic::error(Kind::World, error.to_string()))
 }
 
+/// Runs a program over our own standard streams, with no more of our environment than the terminal's kind.
+///
+/// # Errors
+/// When it cannot be started. How it ends is the person's business.
+pub fn interact(mut command: Command) -> Result<(), Diagnostic> {
+    let terminal = std::env::var_os("TERM").unwrap_or_else(|| "dumb".into());
+    command.env_clear().env("PATH", PATH).env("LC_ALL", "C.UTF-8").env("HOME", "/root").env("TERM", terminal);
+    let shown = command.get_program().to_string_lossy().into_owned();
+    let ended = command.status();
+    ended.map(drop).map_err(|error| Diagnostic::error(Kind::World, format!("cannot run `{shown}`: {error}")))
+}
+
 /// Refuses a host that cannot hold a lab: not root, or tools missing, all of them at once.
 ///
 /// # Errors
@@ -98,6 +113,19 @@ fn is_there(program: &str) -> bool {
         return Path::new(program).is_file();
     }
     PATH.split(':').any(|directory| Path::new(directory).join(program).is_file())
+}
+
+/// Removes a file or a directory that may not be there.
+///
+/// # Errors
+/// When it is there and cannot be removed.
+pub fn remove(path: &Path) -> Result<(), Diagnostic> {
+    let removed = match path.symlink_metadata() {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(_) => Ok(()),
+    };
+    removed.on("remove", path).map_err(Diagnostic::from)
 }
 
 /// Asks again and again until `ready` gives something; `what` is being waited for.

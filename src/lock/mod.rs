@@ -6,6 +6,7 @@
 pub mod diff;
 pub mod fresh;
 pub mod model;
+mod purl;
 mod read;
 mod resolve;
 #[cfg(test)]
@@ -13,6 +14,7 @@ mod tests;
 mod write;
 
 pub use model::*;
+pub use purl::encode as encode_purl;
 pub use read::read;
 pub use resolve::{Update, resolve};
 pub use write::write;

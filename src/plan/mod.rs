@@ -4,6 +4,7 @@
 //! knows is not run. What the steps do is in `layer` and `image`.
 
 mod draw;
+pub mod materials;
 pub mod model;
 
 pub use draw::draw;

@@ -2,14 +2,14 @@
 //! disk in the clear: it passes through pipes.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::{io, thread};
 
-use super::program;
 use super::vault::Vault;
 use crate::report::{Diagnostic, Kind};
-use crate::sys::files::FileError;
+use crate::sys::files::{self, Context as _, FileError};
 use crate::sys::private;
 
 /// Largest secrets file: a thousand nodes take 2 MiB.
@@ -76,12 +76,21 @@ impl SecretsFile {
         })
     }
 
-    /// Writes a changed vault in place of the old one, whole or not at all.
+    /// Writes a changed vault in place of `old`, whole or not at all.
     ///
     /// # Errors
-    /// When it cannot be written; the old one then still stands.
-    pub fn write(&self, vault: &Vault) -> Result<(), Diagnostic> {
-        Ok(private::write(&self.path, &self.encoded(vault)?)?)
+    /// When it cannot be written, or another process has changed the file since; what it wrote then still stands.
+    pub fn replace(&self, old: &Vault, new: &Vault) -> Result<(), Diagnostic> {
+        let bytes = self.encoded(new)?;
+        // Held until this returns: nobody else changes a file of this directory between the look and the change.
+        let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let directory = files::open(parent)?;
+        directory.lock().on("lock", parent)?;
+        if self.read()? != *old {
+            let message = format!("`{}` was changed by someone else meanwhile", self.path.display());
+            return Err(Diagnostic::error(Kind::World, message).hint("run this again"));
+        }
+        Ok(private::write(&self.path, &bytes)?)
     }
 
     fn encoded(&self, vault: &Vault) -> Result<Vec<u8>, Diagnostic> {
@@ -100,7 +109,6 @@ impl SecretsFile {
             return Err(Diagnostic::error(Kind::Usage, format!("`{}` is encrypted", self.path.display()))
                 .hint("name the file with your age identity in ROLECAST_AGE_IDENTITY"));
         };
-        // Its messages, and a question for a passphrase, go to the terminal.
         age(Command::new("age").arg("--decrypt").arg("--identity").arg(identity), bytes, "decrypt")
     }
 }
@@ -115,9 +123,20 @@ fn encrypt(vault: &Vault) -> Result<Vec<u8>, Diagnostic> {
     age(&mut command, vault.write().as_bytes(), "encrypt")
 }
 
+/// Runs age, whose messages, and a question for a passphrase, go to the terminal: not [`crate::sys::Program`], which
+/// has none.
 fn age(command: &mut Command, input: &[u8], doing: &str) -> Result<Vec<u8>, Diagnostic> {
-    match program::run(command, input) {
-        Ok(said) if said.status.success() => Ok(said.output),
+    let run = |command: &mut Command| -> io::Result<_> {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let pipe = child.stdin.take();
+        thread::scope(|scope| {
+            // It may end without reading all of it; that shows in how it ends.
+            scope.spawn(move || pipe.map(|mut pipe| pipe.write_all(input)));
+            child.wait_with_output()
+        })
+    };
+    match run(command) {
+        Ok(output) if output.status.success() => Ok(output.stdout),
         Ok(_) => Err(Diagnostic::error(Kind::Trust, format!("age could not {doing} the secrets"))),
         Err(error) => Err(Diagnostic::error(Kind::World, format!("the program `age` cannot be run: {error}"))
             .hint("install Debian's package `age`")),

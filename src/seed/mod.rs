@@ -9,17 +9,22 @@
 //! [`Ticket`]: crate::ticket::Ticket
 
 pub mod certificate;
+mod deliver;
 pub mod file;
 mod nocloud;
 pub mod operator;
 mod plant;
-mod program;
+mod publish;
 mod random;
+mod serve;
 mod vault;
 
+pub use deliver::{Courier, Standing};
 pub use file::SecretsFile;
 pub use nocloud::NoCloud;
 pub use plant::{LateFile, Planted, Terms, find, fits, late_files, plant};
+pub use publish::{Publication, Published};
+pub use serve::ServerUrl;
 pub use vault::{FORMAT, Kept, Step, Vault};
 
 #[cfg(test)]

@@ -52,8 +52,7 @@ pub fn late_files<'spec>(spec: &'spec Spec, role: &Role) -> Vec<LateFile<'spec>>
         layers().flat_map(|layer| &layer.files).map(|file| (file.path.as_str(), &file.body)).collect();
     let late = files.into_iter().filter_map(|(path, body)| {
         let Body::Late { template } = body else { return None };
-        let permission =
-            layers().flat_map(|layer| &layer.permissions).filter(|permission| permission.path == path).last();
+        let permission = layers().flat_map(|layer| &layer.permissions).rfind(|permission| permission.path == path);
         Some(LateFile {
             path: format!("/{path}"),
             owner: permission.map_or("root", |permission| &permission.owner).to_owned(),

@@ -88,6 +88,17 @@ pub fn make_directory(path: &Path) -> Result<(), FileError> {
     fs::create_dir_all(path).on("make the directory", path)
 }
 
+/// Removes a file; one that is not there is fine.
+///
+/// # Errors
+/// When it is there and cannot be removed.
+pub fn remove_if_there(path: &Path) -> Result<(), FileError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).on("remove", path),
+        _ => Ok(()),
+    }
+}
+
 /// Writes `bytes` to `path` so that a reader sees the old file or the new one, never a part.
 ///
 /// # Errors

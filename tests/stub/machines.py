@@ -9,13 +9,14 @@ import glob
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlencode
@@ -39,7 +40,7 @@ def run(*words: str, **more: Any) -> subprocess.CompletedProcess[str]:
     return done
 
 
-def eventually(what: str, ask: Callable[[], Value], seconds: float = 30.0) -> Value:
+def eventually(what: str, ask: Callable[[], Value | None], seconds: float = 30.0) -> Value:
     """Waits until `ask` gives something true."""
     until = time.monotonic() + seconds
     while not (found := ask()):
@@ -106,8 +107,10 @@ class Machine:
         self.processes: list[Process] = []
 
     def tell_release(self, version: str = "3.7", schema: str = "0042_stub", seconds: float = 0.0) -> None:
-        """maas.toml, as the image would hold it."""
-        text = f'version = "{version}"\n[schema]\nexpected = "{schema}"\n[stub]\nmigration-seconds = {seconds}\n'
+        """maas.toml, as the image would hold it. A rack's has no schema."""
+        text = f'version = "{version}"\n[stub]\nmigration-seconds = {seconds}\n'
+        if schema:
+            text += f'[schema]\nexpected = "{schema}"\n'
         (self.root / "usr/lib/rolecast/maas.toml").write_text(text)
 
     def file(self, path: str) -> Path:
@@ -140,7 +143,12 @@ class Machine:
         return process
 
     def ask(
-        self, method: str, path: str, body: dict[str, Any] | None = None, key: str | None = None, as_json: bool = False
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        key: str | None = None,
+        as_json: bool = False,
     ) -> Answer | None:
         """One request to its API, from the namespace of the switch; none when nothing answers."""
         headers = {"Connection": "close"}
@@ -174,6 +182,21 @@ class Machine:
         for process in self.processes:
             process.stop(signal.SIGKILL)
         self.processes.clear()
+        self.kill_dhcpd()
+
+    def kill_dhcpd(self) -> None:
+        """Ends dhcpd as a crash does, if it runs."""
+        number = self.file("var/lib/maas/dhcpd.pid")
+        if number.exists():
+            with contextlib.suppress(ProcessLookupError, ValueError):
+                os.kill(int(number.read_text()), signal.SIGKILL)
+            number.unlink()
+
+    def dhcpd_state(self) -> str:
+        """What its dhcpd says last of the pair: `normal` when both are well."""
+        leases = self.file("var/lib/maas/dhcp/dhcpd.leases")
+        states = re.findall(r"my state ([a-z-]+)", leases.read_text()) if leases.exists() else []
+        return states[-1] if states else ""
 
 
 class World:
@@ -228,6 +251,7 @@ class World:
         systemctl = machine.file("bin/systemctl")
         systemctl.write_text(SYSTEMCTL)
         systemctl.chmod(0o755)
+        machine.tell_release(schema="")
         self.machines.append(machine)
         return machine
 

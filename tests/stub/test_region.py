@@ -6,6 +6,7 @@ import socket
 import stat
 import time
 import unittest
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from machines import SECRET, Answer, Machine, World, eventually
@@ -40,7 +41,7 @@ class Region(unittest.TestCase):
         for machine in (self.one, self.two):
             machine.end()
 
-    def got(self, method: str, path: str, body: dict[str, object] | None = None, **more: object) -> Answer:
+    def got(self, method: str, path: str, body: Mapping[str, object] | None = None, **more: object) -> Answer:
         answer = self.one.ask(method, path, body, **more)  # type: ignore[arg-type]
         if answer is None:
             raise AssertionError(f"{method} {path}: no answer")
@@ -90,10 +91,14 @@ class Region(unittest.TestCase):
         self.assertIsNone(self.one.event_loops())
         self.assertEqual(secret.read_text(), "bb" * 16)
 
+    def both(self) -> dict[str, object] | None:
+        loops = self.one.event_loops() or {}
+        return loops if len(loops) == 2 else None
+
     def test_two_regions_know_each_other_and_one_that_ends_is_dropped(self) -> None:
         self.ready(self.one)
         self.ready(self.two)
-        loops = eventually("both", lambda: (l := self.one.event_loops() or {}) if len(l) == 2 else None)
+        loops = eventually("both", self.both)
         self.assertEqual(sorted(name.split(":pid=")[0] for name in loops), ["region-1", "region-2"])
         self.assertIn([["10.78.0.12", 5250]], loops.values())
         self.assertEqual(self.two.processes.pop().stop(signal.SIGTERM), 0)
@@ -113,7 +118,7 @@ class Region(unittest.TestCase):
             self.world.ip(machine, *words)
             self.addCleanup(self.world.ip, machine, "address", "delete", *words[2:])
             self.ready(machine)
-        loops = eventually("both", lambda: (l := self.one.event_loops() or {}) if len(l) == 2 else None)
+        loops = eventually("both", self.both)
         self.assertEqual(sorted(ends for ends in loops.values()), [[["10.78.0.11", 5250]], [["10.78.0.12", 5250]]])
 
     def test_two_machines_of_one_host_name_are_one_controller(self) -> None:
@@ -222,8 +227,8 @@ class Region(unittest.TestCase):
 
     def test_a_standby_takes_no_rows(self) -> None:
         self.ready(self.one)
-        self.world.sql("ALTER DATABASE maasdb SET default_transaction_read_only = on")
-        self.addCleanup(self.world.sql, "ALTER DATABASE maasdb RESET default_transaction_read_only")
+        self.world.sql("ALTER ROLE maas SET default_transaction_read_only = on")
+        self.addCleanup(self.world.sql, "ALTER ROLE maas RESET default_transaction_read_only")
         self.world.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'maas'")
         answer = self.got("POST", "/MAAS/stub/rows/", {"n": 1, "client": "c"}, as_json=True)
         self.assertEqual(answer.status, 503)

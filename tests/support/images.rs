@@ -28,7 +28,9 @@ pub fn qcow2_outputs() -> Outputs {
     Outputs::new(&folder().join("qcow2"), QCOW2_ROLE)
 }
 
-fn folder() -> &'static Path {
+/// The output folder, built by the first caller.
+#[track_caller]
+pub fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(build)
 }

@@ -1,5 +1,6 @@
 //! `rolecast build`: from an image file to images.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -10,11 +11,14 @@ use crate::cli::output::size;
 use crate::cli::settings::{self, Settings};
 use crate::cli::{Done, progress};
 use crate::digest::{Digest, Key};
+use crate::format::Recipe;
 use crate::image::manifest::{Manifest, PackageFacts};
-use crate::image::{self, delivered};
+use crate::image::sums::SUMS;
+use crate::image::{self, Pressed, delivered};
 use crate::layer::root::{self, Image};
 use crate::layer::{Laid, Workshop, initrd};
 use crate::lock::{self, Lock, Update};
+use crate::plan::materials::{Material, materials};
 use crate::plan::{self, Plan, RolePlan};
 use crate::report::{Diagnostic, Kind, Progress, Report, Unit};
 use crate::spec::Format;
@@ -32,10 +36,16 @@ use super::world::World;
 /// When anything on the way fails; what was finished is kept, and the next run goes on from it.
 pub fn run(arguments: &BuildArguments, settings: &Settings) -> Result<Done, Report> {
     let begun = Instant::now();
-    if let Some(jobs) = arguments.jobs {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs.max(1)).build_global();
-        pool.map_err(|error| Diagnostic::error(Kind::World, error.to_string()))?;
-    }
+    settings::use_processors(arguments.jobs)?;
+    let (built, warnings) = make(arguments, settings)?;
+    Ok(done(&built, warnings, begun))
+}
+
+/// Builds the roles; also what `verify` does once more.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn make(arguments: &BuildArguments, settings: &Settings) -> Result<(Vec<Built>, Report), Report> {
     let mut project = Project::read(&arguments.image)?;
     let warnings = std::mem::take(&mut project.warnings);
     let agent = files::read(&settings::agent(arguments.chosen.agent.as_deref())?).map_err(Diagnostic::from)?;
@@ -44,7 +54,7 @@ pub fn run(arguments: &BuildArguments, settings: &Settings) -> Result<Done, Repo
     let mut build = Build { project, world, progress: progress.as_ref(), agent, warnings, arguments };
     let lock = build.fresh_lock()?;
     let built = build.roles(lock)?;
-    Ok(build.done(&built, begun))
+    Ok((built, build.warnings))
 }
 
 /// A build that is going on.
@@ -58,9 +68,13 @@ struct Build<'a> {
 }
 
 /// A role that was built.
-struct Built {
-    directory: PathBuf,
-    manifest: Manifest,
+pub(super) struct Built {
+    /// Where its outputs are.
+    pub(super) directory: PathBuf,
+    /// What they are.
+    pub(super) manifest: Manifest,
+    /// What each of them is made of, by its path from the directory; nothing where nothing had to be done.
+    pub(super) recipes: BTreeMap<String, Recipe>,
     /// Whether nothing had to be done.
     reused: bool,
 }
@@ -141,7 +155,7 @@ impl Build<'_> {
             let directory = self.directory(role);
             let key = self.outputs_key(plan, role, lock);
             match delivered::recall(&self.world.store, &key, &directory)? {
-                Some(manifest) => built.push(Built { directory, manifest, reused: true }),
+                Some(manifest) => built.push(Built { directory, manifest, recipes: BTreeMap::new(), reused: true }),
                 None => return Ok(None),
             }
         }
@@ -157,7 +171,22 @@ impl Build<'_> {
             .input("initrd", initrd::key(plan, self.initrd_files()).digest())
             .input("kernel arguments", role.kernel_arguments.join(" "))
             .input("formats", formats.join(" "))
+            .input("materials", self.materials_digest(role, lock))
             .input("lock", Digest::of(lock::write(lock).as_bytes()))
+    }
+
+    fn materials(&self, role: &RolePlan, lock: &Lock) -> Vec<Material> {
+        materials(&self.project.spec, lock, role, Digest::of(&self.agent))
+    }
+
+    /// A digest of what provenance says of the inputs: a comment in a profile is an input too.
+    fn materials_digest(&self, role: &RolePlan, lock: &Lock) -> Digest {
+        let listed: Vec<String> = self
+            .materials(role, lock)
+            .iter()
+            .map(|material| format!("{} {} {:?}\n", material.sha256, material.name, material.annotations))
+            .collect();
+        Digest::of(listed.concat().as_bytes())
     }
 
     fn initrd_files(&self) -> &[crate::spec::OverlayFile] {
@@ -256,7 +285,7 @@ impl Build<'_> {
         let directory = self.directory(role);
         let key = self.outputs_key(plan, role, lock);
         if let Some(manifest) = delivered::recall(&self.world.store, &key, &directory)? {
-            return Ok(Built { directory, manifest, reused: true });
+            return Ok(Built { directory, manifest, recipes: BTreeMap::new(), reused: true });
         }
         let layers: Vec<String> = role.layers.iter().map(|layer| plan.layers[*layer].name.clone()).collect();
         let names =
@@ -266,6 +295,8 @@ impl Build<'_> {
             self.progress.reused(&format!("root of {}", role.name));
         }
         let boots = role.formats.iter().any(|format| *format != Format::Tar);
+        let options = spec.options.iter().map(|(name, value)| (name.clone(), value.to_string())).collect();
+        let dates = lock.archives.iter().flat_map(|archive| &archive.suites).map(|suite| suite.date);
         let request = image::Request {
             image: &spec.name,
             version: &spec.version,
@@ -273,6 +304,10 @@ impl Build<'_> {
             layers: &layers,
             distribution: &lock.distribution,
             lock: Digest::of(lock::write(lock).as_bytes()),
+            locked: lock,
+            materials: &self.materials(role, lock),
+            options,
+            released: dates.max().unwrap_or(plan::EPOCH),
             tree: &root.tree,
             stored: root.stored,
             tools: tools.map_or(&root.tree, |tools| &tools.tree),
@@ -285,40 +320,43 @@ impl Build<'_> {
             epoch: plan::EPOCH,
         };
         files::make_directory(&directory).map_err(Diagnostic::from)?;
-        let manifest = image::press(&request, &directory, &self.world.store, self.progress)?;
+        let Pressed { manifest, recipes } = image::press(&request, &directory, &self.world.store, self.progress)?;
         delivered::remember(&self.world.store, &key, &directory, &manifest)?;
-        Ok(Built { directory, manifest, reused: false })
-    }
-
-    fn done(self, built: &[Built], begun: Instant) -> Done {
-        let mut text = String::new();
-        for role in built {
-            let manifest = &role.manifest;
-            let note = if role.reused { " (nothing changed)" } else { "" };
-            let _ = writeln!(text, "{} {}{note}", manifest.role, manifest.version);
-            for output in &manifest.outputs {
-                let path = shown(&role.directory.join(&output.file));
-                let _ = writeln!(text, "  {path:<44} {:>10}  sha256 {}", size(output.size), output.sha256);
-            }
-            let _ = writeln!(text, "  {}", shown(&role.directory.join("manifest.json")));
-        }
-        let _ = writeln!(text, "{} roles in {:.1} s", built.len(), begun.elapsed().as_secs_f64());
-        let roles: Vec<_> = built
-            .iter()
-            .map(|role| {
-                serde_json::json!({
-                    "directory": role.directory.display().to_string(),
-                    "reused": role.reused,
-                    "manifest": role.manifest,
-                })
-            })
-            .collect();
-        Done { text, json: serde_json::json!({ "roles": roles }), warnings: self.warnings }
+        Ok(Built { directory, manifest, recipes, reused: false })
     }
 }
 
+fn done(built: &[Built], warnings: Report, begun: Instant) -> Done {
+    let mut text = String::new();
+    for role in built {
+        let manifest = &role.manifest;
+        let note = if role.reused { " (nothing changed)" } else { "" };
+        let _ = writeln!(text, "{} {}{note}", manifest.role, manifest.version);
+        for output in &manifest.outputs {
+            let path = shown(&role.directory.join(&output.file));
+            let _ = writeln!(text, "  {path:<44} {:>10}  sha256 {}", size(output.size), output.sha256);
+        }
+        let names = manifest.documents.iter().map(|document| document.file.as_str());
+        for name in names.chain(["manifest.json", SUMS]) {
+            let _ = writeln!(text, "  {}", shown(&role.directory.join(name)));
+        }
+    }
+    let _ = writeln!(text, "{} roles in {:.1} s", built.len(), begun.elapsed().as_secs_f64());
+    let roles: Vec<_> = built
+        .iter()
+        .map(|role| {
+            serde_json::json!({
+                "directory": role.directory.display().to_string(),
+                "reused": role.reused,
+                "manifest": role.manifest,
+            })
+        })
+        .collect();
+    Done { text, json: serde_json::json!({ "roles": roles }), warnings }
+}
+
 /// A path as a person would type it: from the working directory when it lies below.
-fn shown(path: &Path) -> String {
+pub(super) fn shown(path: &Path) -> String {
     let here = std::env::current_dir().unwrap_or_default();
     path.strip_prefix(&here).unwrap_or(path).display().to_string()
 }

@@ -60,10 +60,11 @@ impl Named {
     /// # Errors
     /// When there are none, or they cannot be read or written.
     pub fn vault(&self) -> Result<(Vault, Vec<String>), Report> {
-        let mut vault = self.file.read()?;
+        let old = self.file.read()?;
+        let mut vault = old.clone();
         let added = self.complete(&mut vault)?;
         if !added.is_empty() {
-            self.file.write(&vault)?;
+            self.file.replace(&old, &vault)?;
         }
         Ok((vault, added))
     }

@@ -28,7 +28,7 @@ pub fn run(arguments: &InspectArguments, settings: &Settings) -> Result<Done, Re
 }
 
 /// The manifest that is named, or that lies beside the image or above its directory.
-fn manifest_of(image: &Path) -> Result<Option<Manifest>, Report> {
+pub(super) fn manifest_of(image: &Path) -> Result<Option<Manifest>, Report> {
     let named = image.extension().is_some_and(|extension| extension == "json");
     let candidates: Vec<PathBuf> = match named {
         true => vec![image.to_owned()],

@@ -132,7 +132,8 @@ fn next_step(step: Step) -> Option<&'static str> {
 /// When a name is not known, or the file cannot be written.
 pub fn rotate(arguments: &ClusterArguments, names: &[String], authority: bool) -> Result<Done, Report> {
     let named = Named::read(arguments)?;
-    let (mut vault, added) = named.vault()?;
+    let (old, added) = named.vault()?;
+    let mut vault = old.clone();
     let mut text = added.iter().fold(String::new(), |text, line| text + line + "\n");
     let done = match authority {
         true => {
@@ -148,7 +149,7 @@ pub fn rotate(arguments: &ClusterArguments, names: &[String], authority: bool) -
         }
         false => vault.rotate(names, now())?.iter().map(|name| format!("replaced {name}")).collect(),
     };
-    named.file.write(&vault)?;
+    named.file.replace(&old, &vault)?;
     for line in &done {
         let _ = writeln!(text, "{line}");
     }

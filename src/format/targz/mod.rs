@@ -7,6 +7,7 @@
 //! POSIX.1-2017 `pax`, RFC 1952; names as GNU tar and MAAS write them (`./`, `./bin/`, `./bin/sh`).
 
 mod header;
+pub mod read;
 #[cfg(test)]
 mod tests;
 

@@ -52,6 +52,32 @@ pub fn first_success(requests: &[Request], of: Of, fault: Duration) -> Option<Du
     after.filter(|request| request.failure.is_none()).map(|request| request.ended).min().map(|end| end - fault)
 }
 
+/// How long after `fault` the first request came through that was sent after the first failure that the fault caused:
+/// what is acknowledged between a fault and its first effect ends no outage. Zero when nothing failed.
+pub fn first_success_after_failure(requests: &[Request], of: Of, fault: Duration) -> Option<Duration> {
+    let failed = requests.iter().filter(|request| of.covers(request) && request.failure.is_some());
+    match failed.filter(|request| request.ended >= fault).map(|request| request.sent).min() {
+        None => Some(Duration::ZERO),
+        Some(first) => first_success(requests, of, first.max(fault)).map(|time| first.max(fault) + time - fault),
+    }
+}
+
+/// How long after `fault` the last request was acknowledged; none when none was after it.
+pub fn last_success(requests: &[Request], of: Of, fault: Duration) -> Option<Duration> {
+    let done = requests.iter().filter(|request| of.covers(request) && request.failure.is_none());
+    done.map(|request| request.ended).filter(|end| *end >= fault).max().map(|end| end - fault)
+}
+
+/// How long after `fault` a request that was sent after it found a connection, whatever the answer was.
+pub fn first_contact(requests: &[Request], of: Of, fault: Duration) -> Option<Duration> {
+    let after = requests.iter().filter(|request| of.covers(request) && request.sent >= fault);
+    let reached = |request: &&Request| request.failure.as_deref().is_none_or(|why| !why.starts_with(NO_CONNECTION));
+    after.filter(reached).map(|request| request.sent).min().map(|sent| sent - fault)
+}
+
+/// How the client's message of a request that reached nobody begins.
+pub const NO_CONNECTION: &str = "no connection";
+
 /// How long the client saw failures after `fault`: until the end of the first success that no failure of a later request
 /// follows. Zero when nothing failed, none when it still fails at the end of `until`.
 pub fn outage(requests: &[Request], of: Of, fault: Duration, until: Duration) -> Option<Duration> {

@@ -42,7 +42,7 @@ def create_administrator(cursor: Any, name: str, email: str, password: str) -> N
     )
     row = cursor.fetchone()
     if row is None:
-        raise Trouble(f"a user named '{name}' exists already")
+        raise Trouble(f"a user named '{name}' already exists")
     generate_key(cursor, row[0], "MAAS consumer")
 
 

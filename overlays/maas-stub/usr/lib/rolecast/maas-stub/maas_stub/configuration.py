@@ -35,7 +35,7 @@ class Release:
     version: str
     """Of MAAS: `3.7`."""
     schema: str
-    """What `alembic_version` holds after its migrations."""
+    """What `alembic_version` holds after its migrations. Empty on a rack, which has no database."""
     migration_seconds: float
     """How long migrations pretend to take."""
 
@@ -69,7 +69,7 @@ def release() -> Release:
         told = tomllib.loads(ROLECAST.read_text())
         return Release(
             version=told["version"],
-            schema=told["schema"]["expected"],
+            schema=told.get("schema", {}).get("expected", ""),
             migration_seconds=float(told["stub"]["migration-seconds"]),
         )
     except (OSError, ValueError, KeyError) as error:

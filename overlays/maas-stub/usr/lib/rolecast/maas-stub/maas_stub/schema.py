@@ -121,6 +121,8 @@ def upgrade(settings: Regiond, release: Release) -> None:
 
 
 def _upgrade(cursor: Any, release: Release) -> None:
+    if not release.schema:
+        raise Trouble("this image is no region's: it brings no schema")
     if cursor.connection.server_version < 120000:
         raise Trouble("PostgreSQL is older than 12, which this MAAS does not support")
     cursor.execute("SELECT pg_get_userbyid(datdba) = current_user FROM pg_database WHERE datname = current_database()")
@@ -151,8 +153,10 @@ def _upgrade(cursor: Any, release: Release) -> None:
         CREATE TABLE IF NOT EXISTS alembic_version (version_num varchar(32) PRIMARY KEY);
         DELETE FROM alembic_version;
         INSERT INTO alembic_version VALUES (%s);
+        -- Where MAAS up to 3.6 counts.
+        INSERT INTO django_migrations (app, name) VALUES ('maasserver', %s) ON CONFLICT DO NOTHING;
         """,
-        [release.schema],
+        [release.schema, release.schema],
     )
     cursor.execute("UPDATE stub_migrations SET ended = now() WHERE id = %s", [entry])
     log(f"the database is at {release.schema}")

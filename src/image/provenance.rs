@@ -1,0 +1,69 @@
+//! `provenance.json`: which inputs became which outputs, as an in-toto statement with SLSA's predicate.
+//!
+//! Names every input by digest and neither time nor machine, so that whoever builds the same again gets the same
+//! statement. Specifications: in-toto Statement v1, SLSA provenance v1.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::digest::Digest;
+use crate::plan::materials::Material;
+use crate::plan::{self, Format};
+
+use super::press::Request;
+
+/// What this way to build is called: `docs/threat-model.md` says what it promises.
+const BUILD_TYPE: &str = "urn:rolecast:build:1";
+
+/// Who built. Where a statement has to be tied to a machine or a person, that is what its signature says.
+const BUILDER: &str = "urn:rolecast:builder";
+
+/// The statement's text: `subjects` are files beside it with their SHA-256.
+pub fn write(request: &Request<'_>, subjects: &[(String, Digest)]) -> Vec<u8> {
+    let subject: Vec<Value> =
+        subjects.iter().map(|(name, sha256)| json!({ "name": name, "digest": { "sha256": sha256 } })).collect();
+    let formats: Vec<String> = request.formats.iter().map(|format: &Format| plan::format_name(format)).collect();
+    let options: BTreeMap<&str, &str> =
+        request.options.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let dependencies: Vec<Value> = request.materials.iter().map(dependency).collect();
+    let statement = json!({
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": subject,
+        "predicateType": "https://slsa.dev/provenance/v1",
+        "predicate": {
+            "buildDefinition": {
+                "buildType": BUILD_TYPE,
+                "externalParameters": {
+                    "image": format!("images/{}.toml", request.image),
+                    "version": request.version,
+                    "role": request.role,
+                    "formats": formats,
+                    "options": options,
+                },
+                "internalParameters": {
+                    "distribution": request.distribution,
+                    "spec": request.locked.spec,
+                    "sourceDateEpoch": request.epoch,
+                },
+                "resolvedDependencies": dependencies,
+            },
+            "runDetails": {
+                "builder": { "id": BUILDER, "version": { "rolecast": env!("CARGO_PKG_VERSION") } },
+            },
+        },
+    });
+    format!("{statement:#}\n").into_bytes()
+}
+
+fn dependency(material: &Material) -> Value {
+    let mut value = json!({
+        "name": material.name,
+        "digest": { "sha256": material.sha256 },
+        "annotations": material.annotations,
+    });
+    if let Some(uri) = &material.uri {
+        value["uri"] = json!(uri);
+    }
+    value
+}

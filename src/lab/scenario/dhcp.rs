@@ -1,0 +1,91 @@
+//! Proof 12: a real DHCP client gets a lease and renews it with either rack dead.
+
+use std::time::Duration;
+
+use crate::report::{Diagnostic, Kind};
+use crate::sys::Program;
+
+use super::stage::{Failure, Outcome, Stage};
+use super::{Begins, CONTAINERS, Scenario};
+
+/// The client's place on the network.
+const STATION: &str = "guest";
+
+/// udhcpc tells its script what it got; this writes it down (udhcpc(8): the event is the argument, the rest variables).
+const SCRIPT: &str = "#!/bin/sh\n[ \"$1\" = bound ] || [ \"$1\" = renew ] || exit 0\n\
+                      echo \"$1 $ip $serverid $lease\"\n";
+
+/// With each rack dead in turn.
+pub const LEASES: Scenario = Scenario {
+    name: "dhcp-leases",
+    number: 12,
+    proves: "A real DHCP client obtains a lease and renews it with either rack dead",
+    on: CONTAINERS,
+    begins: Begins::Formed,
+    run: |stage| {
+        let address = *stage.cast.free.last().ok_or_else(|| Failure("no free address".into()))?;
+        stage.lab.network().add_station(STATION, address)?;
+        let played = leases(stage);
+        stage.lab.network().remove_station(STATION)?;
+        played
+    },
+};
+
+fn leases(stage: &mut Stage<'_>) -> Outcome {
+    // Both racks serve before one dies: their fail-over has to have come to know each other.
+    let first = obtain(stage, "with both racks", None)?;
+    for rack in stage.cast.racks.clone() {
+        stage.kill(&rack, "")?;
+        let renewed = obtain(stage, &format!("without {rack}"), Some(&first))?;
+        let dead = stage.machine(&rack)?.identity().address;
+        stage.check(renewed.server != dead.to_string(), || format!("{rack} is off and has given a lease"))?;
+        stage.start(&[&rack])?;
+        stage.wait_joined(&[&rack], stage.patience(120))?;
+    }
+    Ok(())
+}
+
+/// A lease.
+struct Lease {
+    address: String,
+    server: String,
+}
+
+/// Asks as a client that has `known` and wants to keep it, and then, bound, renews at once.
+fn obtain(stage: &mut Stage<'_>, when: &str, known: Option<&Lease>) -> Result<Lease, Failure> {
+    let since = stage.recorder.now();
+    let lease = stage.wait(&format!("a lease {when}"), stage.patience(90), |stage| {
+        let said = udhcpc(stage, known)?;
+        let bound = said.lines().find_map(|line| line.strip_prefix("bound "));
+        let renewed = said.lines().any(|line| line.starts_with("renew "));
+        let mut words = bound.unwrap_or_default().split(' ').map(str::to_owned);
+        Ok(match (words.next(), words.next(), renewed) {
+            (Some(address), Some(server), true) if !address.is_empty() => Some(Lease { address, server }),
+            _ => None,
+        })
+    })?;
+    let took = stage.recorder.now() - since;
+    stage.seconds(&format!("lease obtained and renewed {when}"), took, None);
+    stage.tell(&format!("lease {when}: {} from {}", lease.address, lease.server));
+    Ok(lease)
+}
+
+/// Runs the client until it has a lease, has it renew (SIGUSR1), and ends it. Gives what its script wrote.
+fn udhcpc(stage: &Stage<'_>, known: Option<&Lease>) -> Result<String, Failure> {
+    let script = stage.lab.directory().join("udhcpc-script");
+    crate::sys::files::write_atomically(&script, SCRIPT.as_bytes()).map_err(Diagnostic::from)?;
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o700))
+        .map_err(|error| Failure(format!("cannot make `{}` executable: {error}", script.display())))?;
+    let wanted = known.map(|lease| format!("-r {}", lease.address)).unwrap_or_default();
+    let run = format!(
+        "udhcpc -f -i eth0 -t 5 -T 2 -A 2 {wanted} -s {} & client=$!; sleep 8; kill -USR1 $client; sleep 4; kill $client; wait",
+        script.display()
+    );
+    let namespace = stage.lab.network().station_namespace(STATION);
+    let program = Program::new("ip", ["netns", "exec", &namespace, "sh", "-c", &run]);
+    let said = program.limit(Duration::from_secs(60)).ask();
+    let said =
+        said.map_err(|error| Diagnostic::error(Kind::World, error.to_string()).hint("`apt-get install udhcpc`"))?;
+    Ok(said.output)
+}

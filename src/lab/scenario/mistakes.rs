@@ -1,0 +1,199 @@
+//! Proof 9: what people and machines get wrong. Each time one clear reason, in the status and on the console; no
+//! half-joined member; and the machine recovers when it is put right.
+
+use std::time::Duration;
+
+use crate::lab::machine::BackEnd;
+use crate::ticket::Secret;
+
+use super::stage::{Failure, Outcome, Stage};
+use super::{Begins, CONTAINERS, Scenario};
+
+/// A rack is given another cluster's shared secret.
+pub const WRONG_SECRET: Scenario = Scenario {
+    name: "wrong-secret",
+    number: 9,
+    proves: "A rack with a wrong shared secret says so, registers nowhere, and joins with the right one",
+    on: CONTAINERS,
+    begins: Begins::Formed,
+    run: |stage| {
+        let rack = new_rack(stage)?;
+        stage.fault(&format!("a wrong shared secret in the seed of {rack}"));
+        stage.seed(&rack, |planted| {
+            let right = planted.ticket.secrets.get("maas_secret").map(|secret| secret.0.clone()).unwrap_or_default();
+            let wrong = "0123456789abcdef".repeat(2);
+            if let Some(secret) = planted.ticket.secrets.get_mut("maas_secret") {
+                *secret = Secret(wrong.clone());
+            }
+            for file in &mut planted.ticket.files {
+                file.content = Secret(file.content.0.replace(&right, &wrong));
+            }
+        })?;
+        stage.start(&[&rack])?;
+        says(stage, &rack, "secret")?;
+        put_right(stage, &rack)
+    },
+};
+
+/// Another machine on the network answers for a rack's address.
+pub const DUPLICATE_ADDRESS: Scenario = Scenario {
+    name: "duplicate-address",
+    number: 9,
+    proves: "A machine whose address another one has says who, waits, and joins when the other is gone",
+    on: CONTAINERS,
+    begins: Begins::Formed,
+    run: |stage| {
+        let rack = new_rack(stage)?;
+        let address = stage.machine(&rack)?.identity().address;
+        stage.fault(&format!("another machine has the address {address}"));
+        stage.lab.network().add_station("intruder", address)?;
+        stage.start(&[&rack])?;
+        let said = says(stage, &rack, "also used by");
+        stage.mend("the other machine is gone");
+        stage.lab.network().remove_station("intruder")?;
+        said?;
+        recovers(stage, &rack)
+    },
+};
+
+/// A region is given a host name that another region has.
+pub const DUPLICATE_HOST_NAME: Scenario = Scenario {
+    name: "duplicate-host-name",
+    number: 9,
+    proves: "A machine with the seed of another, and so with its name, does not join beside it",
+    on: CONTAINERS,
+    begins: Begins::Formed,
+    run: |stage| {
+        let rack = new_rack(stage)?;
+        let other = stage.cast.racks.iter().find(|name| **name != rack).cloned();
+        let other = other.ok_or_else(|| Failure("there is only one rack".into()))?;
+        stage.fault(&format!("{rack} is given the seed of {other}"));
+        stage.seed_of(&rack, &other, |_| {})?;
+        stage.start(&[&rack])?;
+        says(stage, &rack, "also used by")?;
+        let holds = stage.state(&other)?.text();
+        stage.check(holds == "joined", || format!("{other} was drawn into it: {holds}"))?;
+        put_right(stage, &rack)
+    },
+};
+
+/// The state partition is full.
+pub const FULL_STATE: Scenario = Scenario {
+    name: "full-state",
+    number: 9,
+    proves: "A machine whose state is full says so, and goes on when there is room again",
+    on: CONTAINERS,
+    begins: Begins::Formed,
+    run: |stage| {
+        let rack = new_rack(stage)?;
+        stage.start(&[&rack])?;
+        stage.wait_joined(&[&rack], stage.patience(120))?;
+        stage.fault(&format!("fill the state of {rack}"));
+        stage.machine(&rack)?.fill_state()?;
+        stage.shell(&rack, "systemctl restart rolecast-join")?;
+        let said = says(stage, &rack, "state that can be written");
+        stage.mend(&format!("free the state of {rack}"));
+        stage.machine(&rack)?.free_state()?;
+        said?;
+        recovers(stage, &rack)
+    },
+};
+
+/// A new rack reaches nobody.
+pub const UNREACHABLE_PEERS: Scenario = Scenario {
+    name: "unreachable-peers",
+    number: 9,
+    proves: "A new machine that reaches nobody says whom it misses, makes nothing up, and joins when it hears them",
+    on: CONTAINERS,
+    begins: Begins::Formed,
+    run: |stage| {
+        let rack = new_rack(stage)?;
+        stage.cut(&rack, "before its first boot")?;
+        stage.start(&[&rack])?;
+        says(stage, &rack, "a region of MAAS that answers")?;
+        stage.heal()?;
+        recovers(stage, &rack)
+    },
+};
+
+/// A rack is given a region's seed.
+pub const WRONG_ROLE: Scenario = Scenario {
+    name: "seed-for-another-role",
+    number: 9,
+    proves: "A machine refuses a seed for another role, says so, and takes its own",
+    on: CONTAINERS,
+    begins: Begins::Formed,
+    run: |stage| {
+        let rack = new_rack(stage)?;
+        let region = stage.cast.regions[1].clone();
+        stage.fault(&format!("{rack} is given the seed of {region}"));
+        stage.seed_of(&rack, &region, |_| {})?;
+        stage.start(&[&rack])?;
+        says(stage, &rack, "role")?;
+        put_right(stage, &rack)
+    },
+};
+
+/// The clock is wrong by years.
+pub const WRONG_CLOCK: Scenario = Scenario {
+    name: "wrong-clock",
+    number: 9,
+    proves: "A machine whose clock is years behind says so, and joins with a right one",
+    on: &[BackEnd::Qemu],
+    begins: Begins::Formed,
+    run: |stage| {
+        let rack = new_rack(stage)?;
+        stage.fault(&format!("the clock of {rack} is three years behind"));
+        stage.machine(&rack)?.set_clock_offset(-3 * 365 * 86_400)?;
+        stage.start(&[&rack])?;
+        says(stage, &rack, "a right clock")?;
+        stage.mend(&format!("the clock of {rack} is right"));
+        stage.machine(&rack)?.kill()?;
+        stage.machine(&rack)?.set_clock_offset(0)?;
+        stage.start(&[&rack])?;
+        recovers(stage, &rack)
+    },
+};
+
+/// The last rack, off and empty: a new machine that the cluster can do without.
+fn new_rack(stage: &Stage<'_>) -> Result<String, Failure> {
+    let rack = stage.cast.racks.last().ok_or_else(|| Failure("there is no rack".into()))?.clone();
+    stage.machine(&rack)?.kill()?;
+    stage.reimage(&rack)?;
+    Ok(rack)
+}
+
+/// The one reason is in the status and on the console, and the machine is no member.
+fn says(stage: &Stage<'_>, name: &str, words: &str) -> Outcome {
+    let shown = |stage: &Stage<'_>| -> Result<String, Failure> {
+        let status = stage.machine(name)?.status()?.unwrap_or_default();
+        let told = ["what", "refused"].map(|field| status[field].as_str().unwrap_or_default().to_owned());
+        Ok(told.join(" "))
+    };
+    stage.expect_within(&format!("{name} to say `{words}`"), stage.patience(90), |stage| {
+        Ok(shown(stage)?.contains(words))
+    })?;
+    stage.tell(&format!("{name} says: {}", shown(stage)?.trim()));
+    stage.expect_for(&format!("{name} to stay out"), Duration::from_secs(3), |stage| {
+        Ok(stage.state(name)?.text() != "joined")
+    })?;
+    let console = crate::sys::files::read(&stage.machine(name)?.console()).map_err(crate::report::Diagnostic::from)?;
+    let console = String::from_utf8_lossy(&console).into_owned();
+    let since_boot = console.rsplit("--- power on").next().unwrap_or_default();
+    stage.check(since_boot.contains(words), || format!("the console of {name} does not say `{words}`"))
+}
+
+/// The right seed, and a boot: what an operator does who has given the wrong one.
+fn put_right(stage: &mut Stage<'_>, name: &str) -> Outcome {
+    stage.mend(&format!("{name} gets its own seed"));
+    stage.machine(name)?.kill()?;
+    stage.seed(name, |_| {})?;
+    stage.machine(name)?.start()?;
+    recovers(stage, name)
+}
+
+fn recovers(stage: &mut Stage<'_>, name: &str) -> Outcome {
+    let joined = stage.wait_joined(&[name], stage.patience(120))?;
+    stage.seconds("put right to joined", joined, None);
+    Ok(())
+}
