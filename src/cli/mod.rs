@@ -41,6 +41,7 @@ pub fn main() -> ExitCode {
         Verb::Inspect(arguments) => verb::inspect::run(&arguments, &settings),
         Verb::Diff(arguments) => verb::diff::run(&arguments, &settings),
         Verb::Verify(arguments) => verb::verify::run(&arguments, &settings),
+        Verb::Vendor(arguments) => verb::vendor::run(&arguments, &settings),
         Verb::Enter { directory } => verb::enter::run(&directory),
         Verb::Store(StoreVerb::Stats) => verb::store::stats(&settings),
         Verb::Store(StoreVerb::Gc { older_than }) => verb::store::collect(older_than, &settings),

@@ -7,9 +7,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod altered;
 mod boot;
 mod builds;
 mod checkers;
+mod differences;
 mod formats;
 mod mirrors;
 mod mistakes;
+mod reproducible;
+mod vendor;

@@ -12,5 +12,6 @@ pub mod plan;
 mod project;
 mod shown;
 pub mod store;
+pub mod vendor;
 pub mod verify;
 mod world;
