@@ -7,9 +7,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod altered;
 mod boot;
 mod builds;
 mod checkers;
+mod differences;
 mod formats;
 mod lab;
 mod mirrors;
@@ -19,3 +21,5 @@ mod scenarios;
 mod seeds;
 mod stub;
 mod trust;
+mod reproducible;
+mod vendor;
