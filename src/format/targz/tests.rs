@@ -297,7 +297,7 @@ fn a_tarball_that_is_cut_or_broken_ends_in_an_error() {
     let whole = Sample::new().tarball();
     let all = |bytes: &[u8]| {
         let mut reader = read::Reader::new(bytes);
-        while let Some(_) = reader.next_entry()? {}
+        while reader.next_entry()?.is_some() {}
         Ok::<(), read::ReadTarError>(())
     };
     all(&whole).unwrap();
@@ -332,8 +332,11 @@ fn a_tarball_that_is_cut_or_broken_ends_in_an_error() {
     }
 }
 
-/// Names of directories and files, contents, and what belongs to each.
-fn nodes() -> impl Strategy<Value = Vec<(Vec<u8>, u16, u32, i64, Vec<u8>, u8)>> {
+/// Name, mode, owner, time, content, and what kind of node it is.
+type Drawn = (Vec<u8>, u16, u32, i64, Vec<u8>, u8);
+
+/// Directories and files.
+fn nodes() -> impl Strategy<Value = Vec<Drawn>> {
     let name =
         proptest::collection::vec(any::<u8>().prop_filter("no separator", |byte| !matches!(byte, 0 | b'/')), 1..120);
     let name = name.prop_filter("no dots alone", |name| name != b"." && name != b"..");

@@ -159,13 +159,13 @@ proptest! {
         let sealed = build(&leaves(&data), SALT, UUID).unwrap();
         prop_assert!(verify(&mut data.as_slice(), &sealed.hash_area, sealed.root_hash).is_ok());
         let place = at.index(data.len());
-        data[place] ^= 1 << bit;
+        data[place] ^= 1_u8 << bit;
         prop_assert!(verify(&mut data.as_slice(), &sealed.hash_area, sealed.root_hash).is_err());
-        data[place] ^= 1 << bit;
+        data[place] ^= 1_u8 << bit;
         // Behind the superblock, whose unused bytes mean nothing.
         let mut hash_area = sealed.hash_area.clone();
         let place = BLOCK + at.index(hash_area.len() - BLOCK);
-        hash_area[place] ^= 1 << bit;
+        hash_area[place] ^= 1_u8 << bit;
         prop_assert!(verify(&mut data.as_slice(), &hash_area, sealed.root_hash).is_err());
     }
 }
