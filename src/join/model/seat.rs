@@ -84,7 +84,7 @@ fn local(cluster: &Cluster, here: usize) -> Local {
 fn etcd(cluster: &Cluster, here: usize) -> Etcd {
     let machine = &cluster.machines[here];
     let healthy = cluster.quorum_of(here).is_some();
-    Etcd { has_data: machine.etcd.is_some(), running: machine.etcd_runs, healthy }
+    Etcd { has_data: machine.etcd.is_some(), running: machine.etcd_runs, healthy, leads: false }
 }
 
 fn peers(cluster: &Cluster, here: usize) -> Vec<Peer> {
@@ -264,7 +264,7 @@ fn perform(cluster: &mut Cluster, here: usize, action: &Action) -> Result<(), Tr
     match action {
         Action::LayFiles => cluster.machines[here].laid = true,
         Action::SetHostName => cluster.machines[here].named = true,
-        Action::ReloadNetwork | Action::InitialiseMaas => {}
+        Action::ReloadNetwork | Action::InitialiseMaas | Action::YieldEtcdLead => {}
         Action::BootstrapEtcd => {
             if cluster.machines[here].etcd.is_some() {
                 return trouble("there is data");
