@@ -12,7 +12,7 @@ use super::suite::OTHER_STATION;
 use super::{Begins, CONTAINERS, Outcome, Scenario};
 
 /// How long a cut lasts where a lead can change: longer than Patroni's `ttl` of 20 s with all that follows it.
-const LONG: Duration = Duration::from_secs(35);
+const LONG: Duration = Duration::from_secs(30);
 
 /// How long a cut lasts where none should.
 const SHORT: Duration = Duration::from_secs(12);
