@@ -110,6 +110,7 @@ fn accept(root: &Path) -> Result<String, Diagnostic> {
         Verdict::Known => Ok("the accepted ticket says the same\n".to_owned()),
         Verdict::Take(ticket) => {
             accept::keep(root, &ticket)?;
+            run::wake();
             Ok(format!("accepted: {}, generation {}\n", ticket.node, ticket.generation))
         }
     }

@@ -26,8 +26,8 @@ pub enum Refusal {
     /// Too long.
     #[error("it has more than {LIMIT} bytes")]
     Long,
-    /// Not a ticket that this program reads.
-    #[error(transparent)]
+    /// No ticket, or one that this program does not read. The parser's own words may repeat a secret.
+    #[error("{}", form(.0))]
     Form(#[from] TicketError),
     /// For another image file.
     #[error("it was made from image file `{0}`, and this machine runs an image of `{1}`")]
@@ -81,6 +81,14 @@ impl Refusal {
 impl From<Refusal> for Diagnostic {
     fn from(refusal: Refusal) -> Self {
         Self::error(Kind::Input, format!("the ticket is refused: {refusal}")).hint(refusal.remedy())
+    }
+}
+
+/// Why a text is no ticket, without a word of it.
+fn form(error: &TicketError) -> String {
+    match error {
+        TicketError::Form(error) => format!("it is damaged at line {}, column {}", error.line(), error.column()),
+        other => other.to_string(),
     }
 }
 
@@ -204,8 +212,11 @@ pub fn accepted(root: &Path) -> Result<Option<Ticket>, Diagnostic> {
         }
     };
     let damaged = |error: TicketError| {
-        Diagnostic::error(Kind::World, format!("the accepted ticket `{}` is of no use: {error}", ticket::ACCEPTED))
-            .hint("remove it and give the machine its seed again")
+        Diagnostic::error(
+            Kind::World,
+            format!("the accepted ticket `{}` is of no use: {}", ticket::ACCEPTED, form(&error)),
+        )
+        .hint("remove it and give the machine its seed again")
     };
     Ticket::read(&text).map(Some).map_err(damaged)
 }
