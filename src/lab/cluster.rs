@@ -28,7 +28,7 @@ use super::tools;
 const RELEASED_WITHIN: Duration = Duration::from_secs(30);
 
 /// What a lab keeps in its directory. Nothing else is removed there.
-const KEPT: &[&str] = &["nodes", "secrets.toml", "operator.key"];
+const KEPT: &[&str] = &["nodes", "secrets.toml", "operator.key", "tree", "boot-server.log", "boot-server.leases"];
 
 /// What is to be made.
 #[derive(Clone, Debug)]
@@ -153,6 +153,16 @@ impl Lab {
     /// The image file that it was made from.
     pub fn image(&self) -> PathBuf {
         self.ledger.read().image.clone()
+    }
+
+    /// The directory that holds the role images.
+    pub fn outputs(&self) -> PathBuf {
+        self.ledger.read().outputs.clone()
+    }
+
+    /// The name of a control group of the lab's, which ends with it.
+    pub(super) fn group(&self, name: &str) -> String {
+        self.ledger.read().group(name)
     }
 
     /// What its machines are made of.

@@ -270,6 +270,11 @@ impl Machine for Container {
             .hint("use the back end `qemu` for a wrong clock"))
     }
 
+    fn set_network_boot(&self, _: bool) -> Result<(), Diagnostic> {
+        Err(Diagnostic::error(Kind::Usage, "a container has no firmware that could boot over the network")
+            .hint("use the back end `qemu`"))
+    }
+
     fn console(&self) -> PathBuf {
         self.directory.join("console.log")
     }

@@ -207,6 +207,12 @@ pub trait Machine: Send + Sync + fmt::Debug {
     /// When its back end cannot.
     fn set_clock_offset(&self, seconds: i64) -> Result<(), Diagnostic>;
 
+    /// Sets whether it boots over the network, without a disk, at its next start. Only QEMU.
+    ///
+    /// # Errors
+    /// When its back end cannot.
+    fn set_network_boot(&self, network: bool) -> Result<(), Diagnostic>;
+
     /// Where its console is logged, over all boots.
     fn console(&self) -> PathBuf;
 

@@ -3,6 +3,7 @@
 //! Owns machines (containers and QEMU), the network that they share, faults, the client that watches, scenarios and
 //! their report. Never talks to anything outside the network that it made.
 
+mod boot_server;
 pub mod client;
 mod cluster;
 mod container;
@@ -20,6 +21,7 @@ pub mod timeline;
 mod tools;
 mod watch;
 
+pub use boot_server::BootServer;
 pub use cluster::{Lab, LabPlan};
 pub use machine::{BackEnd, Exec, Identity, Machine, Outcome};
 pub use network::Network;

@@ -10,7 +10,7 @@ use std::net::Ipv6Addr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -31,6 +31,8 @@ use super::tools::{self, FIRMWARE, FIRMWARE_VARIABLES};
 const DISK: &str = "4G";
 /// Memory in MiB: a region with its database takes about 700.
 const MEMORY: &str = "1536";
+/// … and of one that boots over the network, whose root is in memory twice while it starts.
+const NETWORK_MEMORY: &str = "2048";
 /// An emulated machine was once seen to stop in its firmware and stay there, cause unknown (about 1 start of 20). One
 /// whose kernel has not spoken after this time, and that does next to nothing, is started again.
 const HUNG_AFTER: Duration = Duration::from_secs(90);
@@ -69,6 +71,7 @@ struct Inner {
     power: AtomicU64,
     restarts: AtomicU32,
     clock_offset: AtomicI64,
+    network_boot: AtomicBool,
 }
 
 impl Qemu {
@@ -88,6 +91,7 @@ impl Qemu {
             power: AtomicU64::new(0),
             restarts: AtomicU32::new(0),
             clock_offset: AtomicI64::new(0),
+            network_boot: AtomicBool::new(false),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -160,26 +164,34 @@ impl Inner {
         let identity = &self.node.identity;
         let id = &identity.machine_id;
         let uuid = format!("{}-{}-{}-{}-{}", &id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..]);
-        let hardware = File::options().read(true).write(true).open("/dev/kvm").is_ok();
+        let hardware = has_hardware_acceleration();
         // `-cpu max` shows SVM to the guest, whose udev then loads kvm and stalls.
         let (accelerator, processor) = if hardware { ("kvm", "host") } else { ("tcg,tb-size=512", "Nehalem") };
-        let mut words: Vec<String> = [
-            "qemu-system-x86_64",
-            "-nodefaults -no-user-config -display none -machine q35 -smp 1",
-            &format!("-accel {accelerator} -cpu {processor} -m {MEMORY} -uuid {uuid} -device virtio-rng-pci"),
-            &format!("-drive if=pflash,unit=0,format=raw,readonly=on,file={FIRMWARE}"),
-            "-drive if=pflash,unit=1,format=raw,file=variables.fd",
+        let network_boot = self.network_boot.load(Ordering::Relaxed);
+        let from = match network_boot {
+            // SeaBIOS and the card's own iPXE; without graphics, both speak on the serial port. The root is in memory.
+            true => format!("-machine q35,graphics=off -m {NETWORK_MEMORY} -boot n"),
             // The host's kernel outlives the machine, so nothing waits for the disk.
-            "-drive if=none,id=disk,format=qcow2,cache=unsafe,discard=unmap,file=disk.qcow2",
-            "-device virtio-blk-pci,drive=disk,bootindex=0",
+            false => format!(
+                "-machine q35 -m {MEMORY} -drive if=pflash,unit=0,format=raw,readonly=on,file={FIRMWARE} \
+                 -drive if=pflash,unit=1,format=raw,file=variables.fd \
+                 -drive if=none,id=disk,format=qcow2,cache=unsafe,discard=unmap,file=disk.qcow2 \
+                 -device virtio-blk-pci,drive=disk,bootindex=0"
+            ),
+        };
+        let card = if network_boot { "" } else { "romfile=," };
+        let mut words: Vec<String> = [
+            "qemu-system-x86_64 -nodefaults -no-user-config -display none -smp 1",
+            &format!("-accel {accelerator} -cpu {processor} -uuid {uuid} -device virtio-rng-pci"),
+            &from,
             "-chardev file,id=serial,append=on,path=console.log -serial chardev:serial",
             &format!("-netdev tap,id=lan,ifname={tap},script=no,downscript=no"),
-            &format!("-device virtio-net-pci,netdev=lan,romfile=,mac={}", identity.mac),
+            &format!("-device virtio-net-pci,netdev=lan,{card}mac={}", identity.mac),
         ]
         .iter()
         .flat_map(|line| line.split(' ').map(str::to_owned))
         .collect();
-        if self.directory.join("seed.img").exists() {
+        if !network_boot && self.directory.join("seed.img").exists() {
             words.extend(["-drive".to_owned(), "if=virtio,format=raw,readonly=on,file=seed.img".to_owned()]);
         }
         let offset = self.clock_offset.load(Ordering::Relaxed);
@@ -372,6 +384,11 @@ impl Machine for Qemu {
         Ok(())
     }
 
+    fn set_network_boot(&self, network: bool) -> Result<(), Diagnostic> {
+        self.inner.network_boot.store(network, Ordering::Relaxed);
+        Ok(())
+    }
+
     fn console(&self) -> PathBuf {
         self.inner.console()
     }
@@ -383,6 +400,14 @@ impl Machine for Qemu {
     fn restarts(&self) -> u32 {
         self.inner.restarts.load(Ordering::SeqCst)
     }
+}
+
+/// Whether KVM works here. There are hosts with the device and without a processor that it could use.
+fn has_hardware_acceleration() -> bool {
+    let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let flags = processor.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
+    let able = flags.split_whitespace().any(|flag| matches!(flag, "vmx" | "svm"));
+    able && File::options().read(true).write(true).open("/dev/kvm").is_ok()
 }
 
 /// The link-local address that a card has of itself (RFC 4291, appendix A).

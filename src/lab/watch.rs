@@ -66,7 +66,8 @@ impl Lab {
     /// Watches the machines `names` (none: all of them) until all have joined; tells each change of a machine's step.
     ///
     /// # Errors
-    /// When they have not joined `within` that time, or one stopped because a person must decide: what each waits for.
+    /// When they have not joined `within` that time, one stopped because a person must decide, or one is off: what each
+    /// waits for.
     pub fn watch(
         &self,
         names: &[&str],
@@ -91,7 +92,8 @@ impl Lab {
             if seen.values().all(|step| *step == Step::Joined) {
                 return Ok(since.elapsed());
             }
-            let stopped = seen.values().any(|step| matches!(step, Step::Stopped(_)));
+            // Nobody switches a machine off while it is watched: it ended by itself.
+            let stopped = seen.values().any(|step| matches!(step, Step::Stopped(_) | Step::Off));
             if stopped || since.elapsed() >= within {
                 return Err(not_joined(&seen, since.elapsed()));
             }

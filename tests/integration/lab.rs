@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rolecast::lab::{BackEnd, Exec, Lab, LabPlan, Machine, wait_for};
+use rolecast::lab::{BackEnd, BootServer, Exec, Lab, LabPlan, Machine, wait_for};
 use rolecast::spec::{self, Spec, sources::Sources};
 
 use crate::support::command::{Rolecast, run};
@@ -15,6 +15,9 @@ use crate::support::project::Project;
 
 /// Longest wait for a container to boot; 1 to 20 s were measured.
 const BOOTED_WITHIN: Duration = Duration::from_secs(120);
+
+/// Longest wait for an emulated machine to know who it is; four times what a loaded host was measured to need.
+const EMULATED_WITHIN: Duration = Duration::from_secs(1800);
 
 /// A lab's directory in a temporary place, with the image of a role that no other lab uses; taken down when dropped.
 struct Place {
@@ -44,15 +47,18 @@ impl Place {
     }
 
     fn make(&self, nodes: &[&str]) -> Lab {
-        let plan = LabPlan {
-            spec: &spec(),
+        Lab::make(&self.plan(&spec(), BackEnd::Container, self.outputs(), nodes)).expect("a lab can be made")
+    }
+
+    fn plan<'a>(&self, spec: &'a Spec, back_end: BackEnd, outputs: PathBuf, nodes: &[&str]) -> LabPlan<'a> {
+        LabPlan {
+            spec,
             image: Path::new(env!("CARGO_MANIFEST_DIR")).join("images/ha-lab.toml"),
-            outputs: self.outputs(),
-            back_end: BackEnd::Container,
+            outputs,
+            back_end,
             nodes: nodes.iter().map(|&node| node.to_owned()).collect(),
             directory: self.lab(),
-        };
-        Lab::make(&plan).expect("a lab can be made")
+        }
     }
 
     /// Everything on this host that is the lab's: namespaces, control groups, mounts of any process, loop devices.
@@ -298,20 +304,65 @@ fn what_is_missing_is_said_at_once() {
     // A place that is somebody's is not taken, because `down` would clear it.
     fs::create_dir(place.lab()).expect("a folder");
     fs::write(place.lab().join("thesis.txt"), "mine").expect("a file");
-    let plan_fails = rolecast_lab_in_use(&place);
-    assert!(plan_fails.contains("is not empty"), "{plan_fails}");
+    let report = Lab::make(&place.plan(&spec(), BackEnd::Container, built(), &["rack-1"])).expect_err("it is taken");
+    assert!(report.diagnostics[0].message.contains("is not empty"), "{report:?}");
     assert!(place.lab().join("thesis.txt").exists());
 }
 
-fn rolecast_lab_in_use(place: &Place) -> String {
-    let plan = LabPlan {
-        spec: &spec(),
-        image: PathBuf::from("images/ha-lab.toml"),
-        outputs: outputs("rack").disk().ancestors().nth(2).expect("OUT/rack/rack.raw").to_owned(),
-        back_end: BackEnd::Container,
-        nodes: vec!["rack-1".to_owned()],
-        directory: place.lab(),
-    };
-    let report = Lab::make(&plan).expect_err("the place is taken");
-    report.diagnostics.iter().map(|diagnostic| diagnostic.message.clone()).collect()
+/// The folder that holds the built images of all roles.
+fn built() -> PathBuf {
+    outputs("rack").disk().ancestors().nth(2).expect("OUT/rack/rack.raw").to_owned()
+}
+
+/// Waits until an emulated machine's join has accepted the ticket for its node; tells how long that took.
+#[track_caller]
+fn wait_for_the_seed(machine: &dyn Machine, medium: &str) {
+    let since = Instant::now();
+    wait_for(&format!("the seed to reach {medium}"), EMULATED_WITHIN, || {
+        std::thread::sleep(Duration::from_secs(5));
+        assert!(machine.is_running(), "it went off: {}", fs::read_to_string(machine.console()).unwrap_or_default());
+        // It cannot be reached for its first minutes.
+        let status = machine.status().unwrap_or_default().unwrap_or_default();
+        Ok((status["node"] == machine.identity().name.as_str()).then_some(()))
+    })
+    .expect("the machine learns who it is");
+    let (seconds, processor) = (since.elapsed().as_secs_f64(), machine.processor_seconds());
+    eprintln!(
+        "lab: {medium}: the seed accepted after {seconds:.1} s, {processor:.1} CPU s, {} restarts",
+        machine.restarts()
+    );
+}
+
+#[test]
+fn a_virtual_machine_boots_from_its_disk_and_over_the_network() {
+    let _alone = one_at_a_time();
+    let place = Place::with(&[]);
+    let spec = spec();
+    let lab = Lab::make(&place.plan(&spec, BackEnd::Qemu, built(), &["rack-1"])).expect("a lab can be made");
+    let id = id(&place.lab()).expect("the ledger is there");
+    let machine = lab.machine("rack-1").expect("it was asked for");
+    machine.start().expect("it powers on");
+    wait_for_the_seed(machine, "a disk with a volume");
+    assert!(said(machine, "cat /proc/cmdline").contains("roothash="));
+    // It can be looked at while it is cut off.
+    lab.network().cut("rack-1").expect("it can be cut");
+    machine.write("/var/lib/rolecast/kept", 0o600, b"state of it").expect("it is reached all the same");
+    lab.network().heal("rack-1").expect("it heals");
+    assert_eq!(machine.read("/var/lib/rolecast/kept").expect("it runs").as_deref(), Some(&b"state of it"[..]));
+    machine.kill().expect("its power can be cut");
+    assert!(!machine.is_running());
+
+    machine.set_seed(None).expect("the volume can be taken away");
+    machine.set_network_boot(true).expect("its back end can");
+    let server = BootServer::start(&lab, &spec, Ipv4Addr::new(10, 77, 0, 2), true).expect("a boot server");
+    machine.start().expect("it powers on");
+    wait_for_the_seed(machine, "the network with a seed by HTTP");
+    assert!(said(machine, "cat /proc/cmdline").contains("roothash="));
+    let asked = server.requests();
+    for path in ["rack/root.img", "rack-1/user-data"] {
+        assert!(asked.iter().any(|asked| asked.ends_with(path)), "{path} came from elsewhere: {asked:?}");
+    }
+    drop(server);
+    Lab::down(&place.lab(), false).expect("the lab can be removed");
+    place.assert_nothing_left(&id);
 }

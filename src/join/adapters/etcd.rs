@@ -13,7 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::http::Http;
+use super::http::{self, Http};
 use super::{local, units};
 use crate::join::durable::{self, Belongs};
 use crate::join::world::{Etcd, Member, Trouble};
@@ -330,7 +330,7 @@ fn leads_in(answer: &[u8]) -> bool {
 }
 
 fn parse<T: serde::de::DeserializeOwned>(answer: &[u8]) -> Result<T, Trouble> {
-    serde_json::from_slice(answer).map_err(|error| Trouble(format!("etcd's answer is not understood: {error}")))
+    http::object(answer, "etcd's")
 }
 
 /// What the gateway says when it refuses: `{"error": …, "code": …, "message": …}`.

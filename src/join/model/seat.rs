@@ -225,7 +225,11 @@ fn witness(cluster: &mut Cluster, here: usize, told: &Facts, action: &Action) {
             let elsewhere = cluster.machines.iter().any(|machine| machine.etcd.is_some());
             // One of its own stops the machine later, at the database.
             let mut others = cluster.machines.iter().enumerate().filter(|(number, _)| *number != here);
-            let database = others.any(|(_, machine)| matches!(machine.directory, Directory::Cluster(..)));
+            // A strange disk may be put in right after the machine has answered.
+            let database = others.any(|(_, machine)| match &machine.directory {
+                Directory::Cluster(identifier, _) => identifier != cluster::ELSEWHERE,
+                _ => false,
+            });
             (elsewhere || database).then_some("bootstraps etcd while an earlier cluster's data exists")
         }
         Action::Migrate | Action::PrepareDatabase | Action::PlaceSecret | Action::CreateAdministrator => {
