@@ -235,6 +235,7 @@ pub fn any_api<T>(http: &Http, ticket: &Ticket, wish: impl Fn(&Api<'_>) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::join::testing::{tables, ticket};
 
     #[test]
     fn a_data_directory_is_known_for_what_it_is() {
@@ -265,6 +266,20 @@ mod tests {
         }
         assert!(!leads_somewhere("", "database"));
         assert!(!leads_somewhere("# pxname\ndatabase\n", "database"));
+    }
+
+    #[test]
+    fn roles_come_before_the_mark_that_they_are_there() {
+        let mut ticket = ticket("region-1");
+        let settings = tables("region-1").database.unwrap();
+        assert!(preparation(&settings, &ticket).unwrap_err().0.contains("superuser_password"));
+        for name in ["superuser_password", "replication_password", "rewind_password", "database_password"] {
+            ticket.secrets.insert(name.to_owned(), Secret(format!("{name}'; DROP DATABASE maasdb; --")));
+        }
+        let script = preparation(&settings, &ticket).unwrap();
+        assert!(script.contains("'rewind_password''; DROP DATABASE maasdb; --'"));
+        let (mark, created) = (script.find("'generation'").unwrap(), script.find("CREATE DATABASE").unwrap());
+        assert!(created < mark && script.trim_end().ends_with("changed = now();"));
     }
 
     #[test]
