@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rolecast::archive::{Access, Client, Mirrors, Patience, fetch, open};
+use rolecast::archive::{Access, Client, Mirrors, Patience, Pinned, fetch, open};
 use rolecast::lock::LockedPackage;
 use rolecast::report::{Report, Source, Span, Style, render};
 use rolecast::spec::Archive;
@@ -52,7 +52,15 @@ fn trixie_is_loaded_and_two_packages_are_fetched_once() {
         come.fetch_add(bytes, Ordering::Relaxed);
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs().cast_signed();
-    let access = Access { store: &store, client: &client, mirrors: &mirrors, now, offline: false, progress: &count };
+    let access = Access {
+        store: &store,
+        client: &client,
+        mirrors: &mirrors,
+        now,
+        offline: false,
+        pinned: Pinned::Nothing,
+        progress: &count,
+    };
 
     let loaded = open(&archives, "amd64", &access).map_err(|report| told(&report)).expect("both archives load");
     assert_eq!(told(&loaded.warnings), "");

@@ -76,12 +76,24 @@ pub fn missing<'p>(
     for package in packages {
         if seen.insert(package.sha256) {
             let there: Option<Digest> = access.store.result(&key_of(package)).map_err(Diagnostic::from)?;
-            if there.is_none() {
+            if there.is_none() && !found(package, access)? {
                 missing.push(package);
             }
         }
     }
     Ok(missing)
+}
+
+/// Whether the store has the package although no result says so: one that was put there for another step.
+fn found(package: &LockedPackage, access: &Access<'_>) -> Result<bool, Report> {
+    match access.store.open_verified(&package.sha256) {
+        Ok(_) => {
+            access.store.record(&key_of(package), vec![package.sha256], &package.sha256).map_err(Diagnostic::from)?;
+            Ok(true)
+        }
+        Err(StoreError::Missing(_) | StoreError::Altered(_)) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Brings every package into the store, as the object of its digest. `access.progress` is told of bytes as they come.
@@ -99,7 +111,13 @@ pub fn fetch<'p>(
         return Ok(Fetched::default());
     }
     if access.offline {
-        return Err(offline(&wanted).into());
+        let local = |package: &&LockedPackage| {
+            archives.get(&package.archive).is_some_and(|archive| access.mirrors.is_local(archive).unwrap_or(false))
+        };
+        let remote: Vec<&LockedPackage> = wanted.iter().copied().filter(|package| !local(package)).collect();
+        if !remote.is_empty() {
+            return Err(offline(&remote).into());
+        }
     }
     let mut mirrors = BTreeMap::new();
     for package in &wanted {

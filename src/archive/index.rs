@@ -61,6 +61,20 @@ pub fn load(
     access: &Access<'_>,
 ) -> Result<Packages, Report> {
     let mut packages = Packages { candidates: Vec::new(), warnings: Report::new() };
+    for path in wanted(archive, suite, architecture)? {
+        let index = Index { archive, suite, mirror, path };
+        let bytes = index.bytes(access)?;
+        index.parse(&bytes, architecture, &mut packages);
+    }
+    Ok(packages)
+}
+
+/// The indexes of a suite for `architecture` and `all`: paths from the suite's directory, without extensions.
+///
+/// # Errors
+/// When the Release has no such component.
+pub fn wanted(archive: &Archive, suite: &Suite, architecture: &str) -> Result<Vec<String>, Report> {
+    let mut wanted = Vec::new();
     for component in &archive.components {
         let mut architectures = vec![architecture];
         if suite.separate_all {
@@ -71,17 +85,48 @@ pub fn load(
         if listed.is_empty() {
             return Err(not_offered(archive, suite, component, architecture).into());
         }
-        for path in listed {
-            let index = Index { archive, suite, mirror, path };
-            let bytes = index.bytes(access)?;
-            index.parse(&bytes, architecture, &mut packages);
-        }
+        wanted.extend(listed);
     }
-    Ok(packages)
+    Ok(wanted)
+}
+
+/// An index as one of its listed forms: from the mirror, or unpacked from the store. None when both have another.
+pub fn as_served(
+    archive: &Archive,
+    suite: &Suite,
+    path: &str,
+    mirror: Option<&Mirror>,
+    access: &Access<'_>,
+) -> Option<(String, Vec<u8>)> {
+    let index = Index { archive, suite, mirror, path: path.to_owned() };
+    let listings = listings(suite, path);
+    let served = mirror.and_then(|mirror| {
+        listings.iter().find_map(|(name, file)| {
+            let bytes = index.fetch(mirror, name, file, access).ok()?;
+            (Digest::of(&bytes) == file.sha256).then(|| (name.clone(), bytes))
+        })
+    });
+    served.or_else(|| {
+        let (name, file) = listings.iter().find(|(name, _)| name == path)?;
+        Some((name.clone(), read_object(access.store, &file.sha256).ok()?))
+    })
+}
+
+/// The digests of all packages in an index of this name, verified by the caller as it is packed.
+///
+/// # Errors
+/// When it does not unpack, in words.
+pub fn digests(name: &str, packed: &[u8]) -> Result<Vec<Digest>, String> {
+    let (_, compression) = Compression::of_name(name);
+    let mut bytes = Vec::new();
+    let unpacked = compression.decoder(packed, MOST_BYTES).and_then(|mut decoder| decoder.read_to_end(&mut bytes));
+    unpacked.map_err(|error| error.to_string())?;
+    let text = String::from_utf8_lossy(&bytes);
+    Ok(text.lines().filter_map(|line| Digest::parse(line.strip_prefix("SHA256: ")?).ok()).collect())
 }
 
 /// The forms in which the Release lists an index, the preferred first.
-fn listings(suite: &Suite, path: &str) -> Vec<(String, IndexFile)> {
+pub fn listings(suite: &Suite, path: &str) -> Vec<(String, IndexFile)> {
     let named = EXTENSIONS.iter().map(|extension| format!("{path}{extension}"));
     named.filter_map(|name| suite.release.files.get(&name).map(|file| (name, *file))).collect()
 }

@@ -1,7 +1,7 @@
 //! Where an archive's bytes come from.
 //!
 //! A mirror is the user's choice and never part of a lock: any of them serves the same bytes or is refused. The first
-//! of these that speaks decides: `--mirror ID=URL`, the variable `ROLECAST_MIRROR_<ID>`, `mirror` in the image file.
+//! of these that speaks decides: `--mirror ID=URL`, `--vendor DIR`, the variable `ROLECAST_MIRROR_<ID>`, `mirror` in the image file.
 //! Where none does, the URIs of the build host's own apt sources are candidates, to be tried in turn until one serves
 //! a Release for the wanted suite that verifies.
 
@@ -21,6 +21,7 @@ pub struct Mirrors<'a> {
     given: BTreeMap<String, String>,
     variable: Variable<'a>,
     apt: PathBuf,
+    vendored: Option<PathBuf>,
     found: Mutex<BTreeMap<String, Mirror>>,
 }
 
@@ -46,7 +47,15 @@ impl<'a> Mirrors<'a> {
     /// `given` maps names of archives to the URLs of `--mirror`; `variable` reads the environment; `apt` is the
     /// directory of the apt sources, `/etc/apt` outside of tests.
     pub fn new(given: BTreeMap<String, String>, variable: Variable<'a>, apt: PathBuf) -> Self {
-        Self { given, variable, apt, found: Mutex::default() }
+        Self { given, variable, apt, vendored: None, found: Mutex::default() }
+    }
+
+    /// The same with a directory that [`super::vendor`] filled, an absolute path: the mirror of every archive that
+    /// `given` does not name.
+    #[must_use]
+    pub fn vendored(mut self, directory: Option<PathBuf>) -> Self {
+        self.vendored = directory;
+        self
     }
 
     /// The mirrors to try for `archive`.
@@ -60,6 +69,13 @@ impl<'a> Mirrors<'a> {
             let wrong = Diagnostic::error(Kind::Usage, format!("`{option}` names no mirror"));
             return Ok(Candidates::Named(named(url, option, wrong)?));
         }
+        if let Some(directory) = &self.vendored {
+            let place = directory.join(&archive.name);
+            let url = format!("file://{}", url::encode(&place.to_string_lossy()));
+            let option = format!("--vendor {}", directory.display());
+            let wrong = Diagnostic::error(Kind::Usage, format!("`{option}` names no directory"));
+            return Ok(Candidates::Named(named(&url, option, wrong)?));
+        }
         if let Some(url) = (self.variable)(&name).filter(|url| !url.is_empty()) {
             let wrong = Diagnostic::error(Kind::Usage, format!("`{name}={url}` names no mirror"));
             return Ok(Candidates::Named(named(&url, name, wrong)?));
@@ -70,6 +86,14 @@ impl<'a> Mirrors<'a> {
             return Ok(Candidates::Named(named(url, format!("the image file ({})", archive.span.place()), wrong)?));
         }
         Ok(Candidates::Host(self.of_the_host(archive)))
+    }
+
+    /// Whether the archive's mirror was named and is a directory of this machine, which no network is needed for.
+    ///
+    /// # Errors
+    /// As [`Mirrors::candidates`].
+    pub(super) fn is_local(&self, archive: &Archive) -> Result<bool, Report> {
+        Ok(matches!(self.candidates(archive)?, Candidates::Named(mirror) if mirror.is_local()))
     }
 
     /// The mirror that was found for the archive in this run.
@@ -103,6 +127,11 @@ impl<'a> Mirrors<'a> {
 }
 
 impl Mirror {
+    /// Whether it is a directory of this machine.
+    pub fn is_local(&self) -> bool {
+        self.url.starts_with("file:")
+    }
+
     /// The URL of a path from the archive's root.
     pub fn url_of(&self, path: &str) -> String {
         format!("{}/{}", self.url, url::encode(path))

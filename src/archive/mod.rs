@@ -18,11 +18,14 @@ mod testing;
 mod tests;
 mod time;
 mod url;
+mod vendor;
 
 pub use fetch::{FetchError, Fetched, THREADS, borrow, fetch, missing};
 pub use http::{Client, Patience};
 pub use keyring::{Keyring, KeyringError};
 pub use mirror::{Mirror, Mirrors};
+pub use release::Pinned;
+pub use vendor::{Vendored, check as check_vendored, vendor};
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -32,7 +35,7 @@ use crate::lock::LockedArchive;
 use crate::report::{Diagnostic, Kind, Report};
 use crate::solve::Universe;
 use crate::spec::Archive;
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 use crate::sys::files::Context as _;
 
 /// What the room works with: where bytes come from, where they go, what time it is.
@@ -46,8 +49,10 @@ pub struct Access<'a> {
     pub mirrors: &'a Mirrors<'a>,
     /// Seconds since the Epoch; judges expiry.
     pub now: i64,
-    /// Use only what the store holds.
+    /// Use only what the store holds, and mirrors that are directories of this machine.
     pub offline: bool,
+    /// Releases that a lock pins, and that may have outlived their validity.
+    pub pinned: Pinned<'a>,
     /// Told of bytes as they come.
     pub progress: &'a (dyn Fn(u64) + Sync),
 }
@@ -110,5 +115,5 @@ fn read_object(store: &Store, digest: &Digest) -> Result<Vec<u8>, Diagnostic> {
     let mut file = store.open_object(digest)?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).on("read", &store.object_path(digest))?;
-    if Digest::of(&bytes) == *digest { Ok(bytes) } else { Err(StoreError::Altered(*digest).into()) }
+    if Digest::of(&bytes) == *digest { Ok(bytes) } else { Err(store.discard(digest).into()) }
 }

@@ -14,7 +14,7 @@ use super::{Access, read_object, time};
 use crate::deb::control::Stanzas;
 use crate::deb::release::{Release, ReleaseError};
 use crate::digest::{Digest, Key};
-use crate::lock::LockedSuite;
+use crate::lock::{LockedArchive, LockedSuite};
 use crate::report::{Diagnostic, Kind, Report};
 use crate::spec::Archive;
 
@@ -56,9 +56,36 @@ pub enum Refusal {
 }
 
 /// A Release as served: InRelease, or Release with its signature beside it.
-struct Served {
-    bytes: Vec<u8>,
-    detached: Option<Vec<u8>>,
+pub(super) struct Served {
+    /// The bytes.
+    pub(super) bytes: Vec<u8>,
+    /// Release.gpg.
+    pub(super) detached: Option<Vec<u8>>,
+}
+
+/// What a lock pins already. A pinned Release was believed while it was valid, and is believed as long as it has the
+/// pinned digest: neither the end of its validity nor of its signature's counts again.
+#[derive(Clone, Copy, Debug)]
+pub enum Pinned<'a> {
+    /// Nothing: every Release has to be valid now.
+    Nothing,
+    /// This one.
+    Release(&'a LockedSuite),
+    /// All of these archives.
+    Archives(&'a [LockedArchive]),
+}
+
+impl Pinned<'_> {
+    fn holds(self, archive: &str, suite: &str, release: &Digest) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Release(pinned) => pinned.name == suite && pinned.release == *release,
+            Self::Archives(archives) => {
+                let suites = archives.iter().filter(|locked| locked.name == archive).flat_map(|locked| &locked.suites);
+                suites.into_iter().any(|pinned| pinned.name == suite && pinned.release == *release)
+            }
+        }
+    }
 }
 
 /// What the store keeps of a Release.
@@ -84,7 +111,7 @@ pub struct Reached {
 /// # Errors
 /// When no mirror serves them all, verified.
 pub fn reach(archive: &Archive, keyring: &Keyring, access: &Access<'_>) -> Result<Reached, Report> {
-    if access.offline {
+    if access.offline && !access.mirrors.is_local(archive)? {
         return from_store(archive, keyring, access);
     }
     let first = archive.suites.first().map_or("", String::as_str);
@@ -154,22 +181,35 @@ fn fetch(
     keyring: &Keyring,
     access: &Access<'_>,
 ) -> Result<(Suite, Served), Refusal> {
+    let served = served(suite, mirror, access)?;
+    Ok((judge(archive, suite, &served, keyring, access.now, access.pinned)?, served))
+}
+
+/// The Release of `suite` as the mirror serves it: believed by nobody yet.
+pub(super) fn served(suite: &str, mirror: &Mirror, access: &Access<'_>) -> Result<Served, TransferError> {
     let get = |name: &str| access.client.get(&mirror.url_of(&format!("dists/{suite}/{name}")), MOST_BYTES);
-    let served = match get("InRelease") {
-        Ok(bytes) => Served { bytes, detached: None },
+    match get("InRelease") {
+        Ok(bytes) => Ok(Served { bytes, detached: None }),
         Err(missing @ TransferError::NotFound { .. }) => match (get("Release"), get("Release.gpg")) {
-            (Ok(bytes), Ok(detached)) => Served { bytes, detached: Some(detached) },
+            (Ok(bytes), Ok(detached)) => Ok(Served { bytes, detached: Some(detached) }),
             // That InRelease is missing says more than that its predecessors are.
-            _ => return Err(missing.into()),
+            _ => Err(missing),
         },
-        Err(error) => return Err(error.into()),
-    };
-    Ok((judge(archive, suite, &served, keyring, access.now)?, served))
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether a Release may be believed: signature, name, dates.
-fn judge(archive: &Archive, suite: &str, served: &Served, keyring: &Keyring, now: i64) -> Result<Suite, Refusal> {
-    let policy = Policy { keyring, pins: &archive.fingerprints, now };
+pub(super) fn judge(
+    archive: &Archive,
+    suite: &str,
+    served: &Served,
+    keyring: &Keyring,
+    now: i64,
+    pinned: Pinned<'_>,
+) -> Result<Suite, Refusal> {
+    let pinned = pinned.holds(&archive.name, suite, &Digest::of(&served.bytes));
+    let policy = Policy { keyring, pins: &archive.fingerprints, now, outlived: pinned };
     let Vouched { text, signed_by } = match &served.detached {
         None => signature::verify_clear_signed(&served.bytes, policy)?,
         Some(detached) => signature::verify_detached(&served.bytes, detached, policy)?,
@@ -183,7 +223,7 @@ fn judge(archive: &Archive, suite: &str, served: &Served, keyring: &Keyring, now
     if release.date > now + CLOCK_SKEW {
         return Err(Refusal::Future(release.date));
     }
-    if let Some(end) = release.valid_until.filter(|end| now > *end && !archive.allow_expired) {
+    if let Some(end) = release.valid_until.filter(|end| now > *end && !archive.allow_expired && !pinned) {
         return Err(Refusal::Expired(end));
     }
     let locked =
@@ -210,7 +250,7 @@ fn has_separate_all(release: &Release, text: &str) -> bool {
         && !field.is_some_and(|field| field.value.split_ascii_whitespace().any(|index| index == "Packages"))
 }
 
-fn refused(archive: &Archive, suite: &str, mirror: Option<&Mirror>, refusal: &Refusal) -> Diagnostic {
+pub(super) fn refused(archive: &Archive, suite: &str, mirror: Option<&Mirror>, refusal: &Refusal) -> Diagnostic {
     let told = match refusal {
         Refusal::Transfer(error) => error.diagnostic(&archive.name),
         _ => Diagnostic::error(Kind::Trust, refusal.to_string()),
@@ -267,6 +307,13 @@ fn keep(archive: &Archive, suite: &Suite, served: &Served, access: &Access<'_>) 
     Ok(warnings)
 }
 
+/// The Release of a suite that the store keeps, as it was served.
+pub(super) fn kept(archive: &Archive, suite: &LockedSuite, access: &Access<'_>) -> Option<Served> {
+    let kept: Kept = access.store.result(&key_of(archive, &suite.name)).ok()??;
+    let detached = kept.detached.map(|digest| read_object(access.store, &digest)).transpose().ok()?;
+    Some(Served { bytes: read_object(access.store, &kept.release).ok()?, detached })
+}
+
 fn from_store(archive: &Archive, keyring: &Keyring, access: &Access<'_>) -> Result<Reached, Report> {
     let mut report = Report::new();
     let mut suites = Vec::new();
@@ -280,7 +327,7 @@ fn from_store(archive: &Archive, keyring: &Keyring, access: &Access<'_>) -> Resu
         let read = |digest: &Digest| read_object(access.store, digest);
         let detached = kept.detached.as_ref().map(read).transpose()?;
         let served = Served { bytes: read(&kept.release)?, detached };
-        match judge(archive, suite, &served, keyring, access.now) {
+        match judge(archive, suite, &served, keyring, access.now, access.pinned) {
             Ok(suite) => suites.push(suite),
             Err(refusal) => report.push(refused(archive, suite, None, &refusal)),
         }

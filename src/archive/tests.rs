@@ -1,6 +1,7 @@
 //! The whole chain against a server that lies: each link that breaks is named, and nothing unverified is kept.
 
 mod packages;
+mod vendor;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -45,7 +46,15 @@ impl World {
         let client = Client::new(impatient());
         let mirrors = Mirrors::new(BTreeMap::new(), Box::new(|_| None), PathBuf::from("/nonexistent"));
         let (store, progress) = (&self.store, &|_| {});
-        work(&Access { store, client: &client, mirrors: &mirrors, now: NOW, offline, progress })
+        work(&Access {
+            store,
+            client: &client,
+            mirrors: &mirrors,
+            now: NOW,
+            offline,
+            pinned: Pinned::Nothing,
+            progress,
+        })
     }
 
     fn open(&self) -> Result<Loaded, String> {
@@ -304,7 +313,15 @@ fn the_hosts_apt_sources_are_tried_until_one_verifies() {
     let client = Client::new(impatient());
     let mirrors = Mirrors::new(BTreeMap::new(), Box::new(|_| None), directory.path().to_owned());
     let (store, progress) = (&world.store, &|_| {});
-    let access = Access { store, client: &client, mirrors: &mirrors, now: NOW, offline: false, progress };
+    let access = Access {
+        store,
+        client: &client,
+        mirrors: &mirrors,
+        now: NOW,
+        offline: false,
+        pinned: Pinned::Nothing,
+        progress,
+    };
     let loaded = open(&world.archives, "amd64", &access).map_err(|report| told(&report)).unwrap();
     assert_eq!(names(&loaded), ["hello", "world"]);
     assert_eq!(foreign.take_requests(), [IN_RELEASE]);

@@ -148,7 +148,9 @@ fn promote(root: &Path, options: &[&str]) -> Result<String, Diagnostic> {
 }
 
 fn leave(root: &Path, force: bool) -> Result<String, Diagnostic> {
-    let mut line = |text: &str| drop(say(&format!("{text}\n")));
+    let mut line = |text: &str| {
+        say(&format!("{text}\n"));
+    };
     operate::leave(&accepted(root)?, &Tables::read(root)?, force, &mut line)
 }
 

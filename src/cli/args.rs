@@ -68,6 +68,8 @@ pub enum Verb {
     Diff(DiffArguments),
     /// Rebuild from nothing and compare with what was built before
     Verify(VerifyArguments),
+    /// Keep every input of a lock in a directory, for a build without any other mirror
+    Vendor(VendorArguments),
     /// Open a shell in what a failed maintainer script left, as the message of the build names it
     Enter {
         /// The directory that the message names
@@ -100,7 +102,10 @@ pub struct MirrorArguments {
     /// image file, or this host's own apt sources
     #[arg(long = "mirror", value_name = "ID=URL")]
     pub mirrors: Vec<String>,
-    /// Use only what the store holds
+    /// A directory that `rolecast vendor` filled: the mirror of every archive
+    #[arg(long, value_name = "DIR")]
+    pub vendor: Option<PathBuf>,
+    /// Use only what the store holds, and mirrors that are directories (`--vendor`, file://)
     #[arg(long)]
     pub offline: bool,
 }
@@ -369,6 +374,25 @@ pub struct VerifyArguments {
     /// How many processors to use [default: all]
     #[arg(long, value_name = "N")]
     pub jobs: Option<usize>,
+}
+
+/// `rolecast vendor`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  rolecast vendor /srv/ha-lab images/ha-lab.toml
+  rolecast vendor /srv/ha-lab images/ha-lab.toml --check
+  rolecast build images/ha-lab.toml --locked --offline --vendor /srv/ha-lab")]
+pub struct VendorArguments {
+    /// The directory: new, or one of an earlier run, which is completed
+    pub directory: PathBuf,
+    /// The image file, with its lock
+    pub image: PathBuf,
+    /// Fetch and write nothing: verify digests, signatures and that every package is vouched for
+    #[arg(long)]
+    pub check: bool,
+    /// Where packages come from
+    #[command(flatten)]
+    pub mirrors: MirrorArguments,
 }
 
 /// A cluster and its secrets.

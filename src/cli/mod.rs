@@ -41,6 +41,7 @@ pub fn main() -> ExitCode {
         Verb::Inspect(arguments) => verb::inspect::run(&arguments, &settings),
         Verb::Diff(arguments) => verb::diff::run(&arguments, &settings),
         Verb::Verify(arguments) => verb::verify::run(&arguments, &settings),
+        Verb::Vendor(arguments) => verb::vendor::run(&arguments, &settings),
         Verb::Enter { directory } => verb::enter::run(&directory),
         Verb::Lab(verb) => verb::lab::run(&verb, &settings),
         Verb::Secrets(SecretsVerb::Init { cluster, recipients }) => verb::secrets::init(&cluster, recipients),

@@ -359,6 +359,9 @@ impl Relations {
 
 #[cfg(test)]
 mod tests {
+    use proptest::strategy::{Strategy as _, ValueTree as _};
+    use proptest::test_runner::TestRunner;
+
     use super::*;
 
     #[test]
@@ -412,5 +415,65 @@ mod tests {
         ] {
             assert!(Relations::parse(text, shape).is_err(), "{text}");
         }
+    }
+
+    /// dpkg reads the field from a file of available packages and prints it as it understood it.
+    #[test]
+    fn random_fields_are_read_as_dpkg_reads_them() {
+        let mut runner = TestRunner::deterministic();
+        let one = "[ ]{0,1}([a-z0-9][a-z0-9+.-]{1,5}|[A-Z_]{0,3})(:any|:amd64|:|)( ?\\( ?(<<|<=|=|>=|>>|<|>|==|~)? ?([0-9][0-9a.+~-]{0,4}|[a-z_]{0,2}) ?\\)?)?";
+        let field = proptest::collection::vec((one, "(,|,  |\\||)"), 1..4);
+        let fields: Vec<String> = (0..300)
+            .map(|_| {
+                let parts = field.new_tree(&mut runner).expect("a field").current();
+                let text: String = parts.into_iter().map(|(relation, separator)| relation + &separator).collect();
+                text.trim().trim_end_matches([',', '|', ' ']).to_owned()
+            })
+            .filter(|text| !text.is_empty())
+            .collect();
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (mut accepted, mut refused) = (0, 0);
+        for text in fields {
+            let ours = Relations::parse(&text, Shape::Alternatives).map(|relations| {
+                let groups = relations.alternatives();
+                groups.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+            });
+            let theirs = dpkg_reads(folder.path(), &text);
+            match (&ours, &theirs) {
+                (Ok(ours), Some(theirs)) => {
+                    accepted += 1;
+                    assert_eq!(ours, theirs, "`{text}`");
+                }
+                // Stricter than dpkg here is a package refused, which is safe; laxer would not be.
+                (Ok(ours), None) => panic!("`{text}`: dpkg refuses what is read as `{ours}`"),
+                (Err(_), _) => refused += 1,
+            }
+        }
+        assert!(accepted > 40 && refused > 40, "{accepted} accepted, {refused} refused");
+    }
+
+    /// The field as dpkg prints it; none when it refuses it.
+    fn dpkg_reads(folder: &std::path::Path, text: &str) -> Option<String> {
+        let admin = folder.join("admin");
+        let _ = std::fs::remove_dir_all(&admin);
+        std::fs::create_dir_all(admin.join("updates")).expect("a folder");
+        std::fs::write(admin.join("status"), "").expect("a file");
+        std::fs::write(admin.join("available"), "").expect("a file");
+        let list = folder.join("list");
+        let stanza = format!(
+            "Package: probe\nVersion: 1\nArchitecture: all\nMaintainer: x <x@x.invalid>\nDescription: x\nDepends: {text}\n"
+        );
+        std::fs::write(&list, stanza).expect("a file");
+        let dpkg = |words: &[&std::ffi::OsStr]| {
+            let option = format!("--admindir={}", admin.display());
+            let command = std::process::Command::new("dpkg").arg(option).args(words).env("LC_ALL", "C").output();
+            command.expect("dpkg runs")
+        };
+        if !dpkg(&["--merge-avail".as_ref(), list.as_os_str()]).status.success() {
+            return None;
+        }
+        let printed = dpkg(&["--print-avail".as_ref(), "probe".as_ref()]);
+        let printed = String::from_utf8_lossy(&printed.stdout).into_owned();
+        Some(printed.lines().find_map(|line| line.strip_prefix("Depends: ")).unwrap_or_default().to_owned())
     }
 }

@@ -110,6 +110,8 @@ mod tests {
     use std::io::Write as _;
     use std::process::{Command, Stdio};
 
+    use proptest::prelude::*;
+
     use super::super::recipe::testing::Objects;
     use super::*;
 
@@ -164,5 +166,45 @@ mod tests {
         let path = TreePath::parse("large").unwrap();
         let entries = BTreeMap::from([(path.clone(), Entry { mode: 0o644, kind: Kind::File(large) })]);
         assert_eq!(archive(&entries), Err(CpioError { path, size: 1 << 32 }));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Nothing here reads cpio: GNU cpio unpacks what was written.
+        #[test]
+        fn cpio_unpacks_what_was_written(
+            files in proptest::collection::btree_map("[a-zA-Z0-9+_é-]{1,80}", (0o400..0o10000_u16, any::<bool>(), ".{1,300}"), 0..12)
+        ) {
+            let mut objects = Objects::default();
+            let mut entries = BTreeMap::from([(TreePath::root(), Entry { mode: 0o755, kind: Kind::Directory })]);
+            for (name, (mode, link, text)) in &files {
+                let kind = if *link { Kind::Symlink(text.replace('\0', "").into_bytes()) } else { Kind::File(objects.keep(text.as_bytes())) };
+                if !matches!(&kind, Kind::Symlink(target) if target.is_empty()) {
+                    entries.insert(TreePath::parse(name).unwrap(), Entry { mode: *mode & 0o777, kind });
+                }
+            }
+            let folder = tempfile::tempdir().unwrap();
+            let mut child = Command::new("cpio")
+                .args(["--quiet", "-i", "--no-absolute-filenames"])
+                .current_dir(folder.path())
+                .stdin(Stdio::piped())
+                .spawn()
+                .expect("cpio has to be installed");
+            child.stdin.take().unwrap().write_all(&objects.pour(&archive(&entries).unwrap())).unwrap();
+            prop_assert!(child.wait().unwrap().success());
+            for (path, entry) in &entries {
+                let place = folder.path().join(path.to_string());
+                match &entry.kind {
+                    Kind::Symlink(target) => {
+                        let found = std::fs::read_link(&place).unwrap();
+                        prop_assert_eq!(std::os::unix::ffi::OsStrExt::as_bytes(found.as_os_str()), target.as_slice());
+                    }
+                    Kind::File(content) => prop_assert_eq!(std::fs::read(&place).unwrap(), objects.pour(content)),
+                    Kind::Directory | Kind::Character(..) => {}
+                }
+            }
+            prop_assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), entries.len() - 1);
+        }
     }
 }

@@ -3,7 +3,6 @@
 //! Segments (the compressed files of one origin) and the dm-verity leaves of each are steps of their own: what the
 //! store has is not compressed or hashed again, whichever role or build made it.
 
-use std::fs::File;
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -13,7 +12,7 @@ use crate::digest::{Digest, Hasher, Key};
 use crate::format::squashfs::{self, Params, Segment, SegmentIndex};
 use crate::format::{Bytes, Recipe, verity};
 use crate::report::{Diagnostic, Kind, Progress, Report, Unit};
-use crate::store::{ReadRange, Store};
+use crate::store::{ContentReader, Store};
 use crate::tree::{Content, Tree, TreePath};
 
 use super::group;
@@ -146,7 +145,7 @@ fn describe(error: &dyn std::error::Error) -> String {
 struct LazyReader<'a> {
     store: &'a Store,
     content: Content,
-    reader: Option<ReadRange<File>>,
+    reader: Option<ContentReader<'a>>,
 }
 
 impl std::io::Read for LazyReader<'_> {

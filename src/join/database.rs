@@ -168,8 +168,9 @@ pub(super) fn failover(view: &View<'_>) -> Turn {
 pub(super) fn not_following(view: &View<'_>) -> Option<String> {
     let database = view.facts.database.as_ref()?;
     let leader = database.leader.as_ref()?;
-    let runs = |name: &str| database.members.get(name).is_some_and(|state| state == "streaming" || state == "running");
-    let missing = view.cluster().regions().filter(|node| &node.name != leader && !runs(&node.name));
+    // One that runs and does not stream has its own history, or waits for log that is gone.
+    let follows = |name: &str| database.members.get(name).is_some_and(|state| state == "streaming");
+    let missing = view.cluster().regions().filter(|node| &node.name != leader && !follows(&node.name));
     let missing: Vec<&str> = missing.map(|node| node.name.as_str()).collect();
     (!missing.is_empty()).then(|| list(missing))
 }

@@ -118,6 +118,7 @@ pub fn describe(action: &Action) -> String {
         Action::AddMember => "be added to etcd".to_owned(),
         Action::StartEtcd => "start etcd".to_owned(),
         Action::PromoteMember => "get a vote in etcd".to_owned(),
+        Action::YieldEtcdLead => "hand the lead of etcd to another voter".to_owned(),
         Action::Start { units } => format!("start {}", units.join(", ")),
         Action::StartPatroni => "start Patroni".to_owned(),
         Action::SetAsideBootstrap => "move aside what a cut-off bootstrap of the database left".to_owned(),

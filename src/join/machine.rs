@@ -119,6 +119,7 @@ const REGION: &[Step] = &[
     Step { name: "administrator", demand: region::administrator },
     Step { name: "virtual-address", demand: region::virtual_address },
     Step { name: "dhcp", demand: region::dhcp },
+    Step { name: "etcd-lead", demand: etcd::lead },
 ];
 
 /// Racks.

@@ -212,6 +212,10 @@ fn leave_etcd(
         Some(member) => {
             say("leaving etcd");
             let id = &member.id;
+            // Without this the others would have to elect, for seconds.
+            if Endpoint::at(http, own.address).leads().unwrap_or(false) {
+                etcd::yield_lead(http, ticket, own).map_err(world)?;
+            }
             etcd::any_quorum(http, ticket, |endpoint| endpoint.remove(id)).map_err(world)?;
         }
         None if members.is_none() => left.push("remove this member from etcd: no quorum answers now".to_owned()),

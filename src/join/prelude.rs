@@ -256,7 +256,7 @@ mod tests {
         let joining = newer(Bench::joined("rack-1").record(|record| record.joined = false));
         assert_eq!(joining.action(), Action::ReloadSecrets);
         let mut cut_off = newer(Bench::joined("rack-1"));
-        cut_off.facts.etcd = Some(Etcd { has_data: true, running: true, healthy: false });
+        cut_off.facts.etcd = Some(Etcd { has_data: true, running: true, healthy: false, leads: false });
         assert_eq!(cut_off.action(), Action::ReloadSecrets);
         assert_eq!(newer(Bench::joined("rack-2")).action(), Action::ReloadSecrets, "no voter: nobody waits for it");
     }

@@ -127,7 +127,7 @@ impl Bench {
                 certificate_days: Some(300),
                 running: running.map(|unit| format!("{unit}.service")).into(),
             }),
-            etcd: Some(Etcd { has_data: true, running: true, healthy: true }),
+            etcd: Some(Etcd { has_data: true, running: true, healthy: true, leads: false }),
             peers: Some(others.map(peer).collect()),
             database: Some(Database {
                 data: Data::Cluster("7001".into()),
@@ -177,7 +177,7 @@ impl Bench {
     pub(super) fn fresh(node: &str) -> Self {
         let mut bench = Self::joined(node);
         bench.record = Record { format: 1, secrets_generation: 1, ..Record::default() };
-        bench.facts.etcd = Some(Etcd { has_data: false, running: false, healthy: false });
+        bench.facts.etcd = Some(Etcd { has_data: false, running: false, healthy: false, leads: false });
         for peer in bench.facts.peers.iter_mut().flatten() {
             peer.answer = Answer::NeverMember;
             peer.serves = false;

@@ -84,6 +84,8 @@ pub struct Etcd {
     pub running: bool,
     /// Whether it answers a linearizable read: there is a quorum and it is part of it (a learner is not yet).
     pub healthy: bool,
+    /// Whether it leads etcd.
+    pub leads: bool,
 }
 
 /// What one other machine says, over mutual TLS.
@@ -272,6 +274,8 @@ pub enum Action {
     StartEtcd,
     /// Give this machine's learner a vote.
     PromoteMember,
+    /// Hand the lead of etcd to another voter, one without a database if there is one; none that can is no failure.
+    YieldEtcdLead,
     /// Start units, in order.
     Start {
         /// Their names.

@@ -160,7 +160,9 @@ impl Eye {
         self.see(look);
         let state = match machine.status() {
             Ok(Some(status)) => state(&status),
-            _ => State::Booting,
+            Ok(None) => State::Booting,
+            // It is just going off, or writing it.
+            Err(_) => return,
         };
         let text = state.text();
         if self.recorder.see(self.node, Seen::Machine(state)) {

@@ -53,7 +53,7 @@ fn overview(html: &mut String, recording: &Recording) {
     html.push_str(
         "<nav aria-label=\"Scenarios\">\n<table>\n<caption>Scenarios</caption>\n<thead><tr><th scope=\"col\">No.</th>\
          <th scope=\"col\">Scenario</th><th scope=\"col\">Verdict</th><th scope=\"col\" class=\"number\">Took</th>\
-         <th scope=\"col\">Figures</th></tr></thead>\n<tbody>\n",
+         <th scope=\"col\">Figures with an aim</th></tr></thead>\n<tbody>\n",
     );
     for played in &recording.scenarios {
         let _ = write!(
@@ -66,7 +66,8 @@ fn overview(html: &mut String, recording: &Recording) {
             verdict = verdict(&played.verdict),
             took = (played.to - played.from).as_secs_f64(),
         );
-        for (index, figure) in played.figures.iter().enumerate() {
+        // Those with an aim; the rest stands with the scenario.
+        for (index, figure) in played.figures.iter().filter(|figure| figure.aim.is_some()).enumerate() {
             let between = if index == 0 { "" } else { "<br>" };
             let _ = write!(html, "{between}{}: {}", escape(&figure.name), escape(&figure.text()));
         }

@@ -171,6 +171,7 @@ fn make_special(place: &Path, meta: &Meta, kind: FileType, major: u32, minor: u3
 
 fn write_files(store: &Store, object: &Digest, files: &[(PathBuf, &Meta, &Content)]) -> Result<(), StoreError> {
     let source = store.open_object(object)?;
+    let verified = store.is_verified(object);
     let mut buffer = Vec::new();
     for (place, meta, content) in files {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -179,6 +180,9 @@ fn write_files(store: &Store, object: &Digest, files: &[(PathBuf, &Meta, &Conten
         if content.size <= SMALL {
             buffer.resize(usize::try_from(content.size).unwrap_or_default(), 0);
             source.read_exact_at(&mut buffer, content.place.offset).on("read", &store.object_path(object))?;
+            if !verified && Digest::of(&buffer) != content.digest {
+                return Err(store.discard(object));
+            }
             target.write_all_at(&buffer, 0).on("write", place)?;
         } else {
             let mut reader = store.reader(content)?;

@@ -198,7 +198,7 @@ fn restore(store: &Store, kept: Kept, locked: &LockedPackage) -> Result<Unpacked
 }
 
 fn decompress(store: &Store, locked: &LockedPackage) -> Result<Kept, UnpackError> {
-    let deb = store.open_object(&locked.sha256)?;
+    let deb = store.open_verified(&locked.sha256)?;
     let mut deb = DebFile::open(BufReader::new(deb))?;
     let mut files = deb.control()?;
     let package = files.package()?;

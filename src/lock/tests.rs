@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use proptest::prelude::*;
+
 use super::diff::{Change, diff};
 use super::*;
 use crate::deb::control::Stanzas;
@@ -254,4 +256,51 @@ fn broken_locks_are_refused_at_their_line() {
     }
     assert!(parse(&text[..text.len() / 2]).is_err());
     assert!(parse("").is_err());
+}
+
+fn locks() -> impl Strategy<Value = Lock> {
+    let digest = || any::<[u8; 32]>().prop_map(Digest::from_bytes);
+    let name = || "[a-z0-9][a-z0-9+.-]{1,20}";
+    let text = || "[ -~é\\t\"\\\\]{0,30}";
+    let version = "([0-9]:)?[0-9][0-9a-z.+~]{0,12}(-[0-9a-z.+~]{1,8})?";
+    let package = (name(), version, any::<bool>(), 1..u64::MAX >> 1, digest(), "[a-zA-Z0-9+.~_-]{1,20}");
+    let package = package.prop_map(|(name, version, all, size, sha256, file)| LockedPackage {
+        name,
+        version,
+        architecture: if all { "all" } else { "amd64" }.to_owned(),
+        archive: "debian".to_owned(),
+        size,
+        sha256,
+        path: format!("pool/{file}x"),
+    });
+    let layer =
+        (name(), any::<bool>(), proptest::collection::vec(text(), 0..4), proptest::collection::vec(package, 0..8));
+    let layer = layer.prop_map(|(name, recommends, wants, mut packages)| {
+        packages.sort_by(|one, two| (&one.name, &one.architecture).cmp(&(&two.name, &two.architecture)));
+        packages.dedup_by(|one, two| (&one.name, &one.architecture) == (&two.name, &two.architecture));
+        LockedLayer { name, wants, recommends, packages }
+    });
+    let suite = (name(), digest(), 0..4_000_000_000_i64, proptest::collection::vec("[0-9A-F]{40}", 1..3));
+    let suite = suite.prop_map(|(name, release, date, signed_by)| LockedSuite { name, release, date, signed_by });
+    let parts = (digest(), text(), proptest::collection::vec(suite, 1..4), proptest::collection::vec(layer, 0..5));
+    parts.prop_map(|(spec, distribution, suites, mut layers)| {
+        layers.sort_by(|one, two| one.name.cmp(&two.name));
+        layers.dedup_by(|one, two| one.name == two.name);
+        let archives = vec![LockedArchive { name: "debian".to_owned(), suites }];
+        Lock { spec, distribution, archives, layers }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// A lock is read as it was written, has one text, and differs from itself in nothing.
+    #[test]
+    fn any_lock_reads_back_as_it_was_written(lock in locks()) {
+        let text = write(&lock);
+        let read = parse(&text).map_err(TestCaseError::fail)?;
+        prop_assert_eq!(&read, &lock);
+        prop_assert_eq!(write(&read), text);
+        prop_assert!(diff(&lock, &read).is_empty());
+    }
 }

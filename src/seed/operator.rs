@@ -77,25 +77,3 @@ fn armour(file: &[u8]) -> String {
     }
     armoured + "-----END OPENSSH PRIVATE KEY-----\n"
 }
-
-#[cfg(test)]
-mod tests {
-    use std::process::Command;
-
-    use super::*;
-    use crate::sys::private;
-
-    #[test]
-    fn openssh_reads_the_key_and_finds_its_public_half() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("key");
-        // Comments of all lengths modulo the padding.
-        for comment in ["", "a", "operator of lab", "12345678"] {
-            let key = OperatorKey::create(comment, 0).unwrap();
-            private::write(&path, key.private.0.as_bytes()).unwrap();
-            let output = Command::new("ssh-keygen").arg("-y").arg("-f").arg(&path).output().unwrap();
-            let public = String::from_utf8(output.stdout).unwrap();
-            assert_eq!(public.trim_end(), key.public.trim_end(), "{}", String::from_utf8_lossy(&output.stderr));
-        }
-    }
-}

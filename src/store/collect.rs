@@ -64,8 +64,8 @@ impl Store {
             let used = metadata.modified().on("read", &path)?;
             let fresh = SystemTime::now().duration_since(used).unwrap_or_default() <= age;
             let stored = fs::read(&path).on("read", &path)?;
-            match serde_json::from_slice::<Stored>(&stored) {
-                Ok(stored) if fresh => needed.extend(stored.objects),
+            match Stored::parse(&stored) {
+                Some(stored) if fresh => needed.extend(stored.objects),
                 _ => {
                     fs::remove_file(&path).on("remove", &path)?;
                     collected.results += 1;

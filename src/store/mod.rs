@@ -7,25 +7,30 @@
 //! format                     one line: the layout's version
 //! lock                       locked shared by builds, alone by a collection
 //! objects/ab/cdef…           an object, named by its SHA-256, mode 0444
-//! results/STEP/KEY           a step's result: its inputs, the objects it needs, its value
+//! results/STEP/KEY           a step's result: a line with the digest of the rest; its inputs, the objects
+//!                            it needs, its value
 //! scratch/NAME/              a running build's working directory, locked by it
 //! ```
 
 mod collect;
+mod integrity;
 mod object;
 mod pour;
 mod result;
 mod scratch;
 
 pub use collect::{Collected, Stats};
+pub use integrity::ContentReader;
 pub use object::{ObjectWriter, ReadRange};
 pub use pour::{Poured, pour_into};
 pub use result::Miss;
 pub use scratch::Scratch;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use crate::digest::Digest;
 use crate::report::{Diagnostic, Kind, Report};
@@ -43,6 +48,24 @@ pub enum StoreError {
     /// A directory that holds something else, or a newer layout.
     #[error("`{}` is no rolecast store of this version", .0.display())]
     NotAStore(PathBuf),
+    /// A place that belongs to another user.
+    #[error("`{}` belongs to user {owner}, and this is user {user}", path.display())]
+    Foreign {
+        /// The place.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+        /// Who asks.
+        user: u32,
+    },
+    /// A place that other users can write to.
+    #[error("other users can write to `{}`: its mode is {mode:04o}", path.display())]
+    Open {
+        /// The place.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
     /// An object that should be there.
     #[error("the store lacks the object {0}")]
     Missing(Digest),
@@ -68,12 +91,19 @@ impl From<StoreError> for Diagnostic {
             StoreError::NotAStore(_) => {
                 Self::error(Kind::World, message).hint("name an empty directory or an existing store with `--store`")
             }
+            StoreError::Foreign { .. } => Self::error(Kind::Trust, message)
+                .note("the results of another user's builds are not trusted: they would become your images")
+                .hint("name a store of your own with `--store`, or make this one yours: `chown --recursive`"),
+            StoreError::Open { ref path, .. } => Self::error(Kind::Trust, message)
+                .note("what is built from a store is only as trustworthy as everybody who can write there")
+                .hint(format!("take that away, when you trust what is in it: `chmod go-w {}`", path.display()))
+                .hint("or name another store with `--store`"),
             StoreError::Missing(_) => {
                 Self::error(Kind::World, message).hint("run the build again: what is missing is made or fetched anew")
             }
             StoreError::Altered(_) => Self::error(Kind::Trust, message)
-                .note("a disk fault or another program changed it")
-                .hint("remove that object's file, or the store, and run the build again"),
+                .note("a disk fault or another program changed it; it was taken away")
+                .hint("run the build again: it is made or fetched anew"),
             StoreError::Tree(..) => Self::error(Kind::Internal, message),
         }
     }
@@ -84,6 +114,10 @@ impl From<StoreError> for Diagnostic {
 pub struct Store {
     root: PathBuf,
     lock: File,
+    /// Objects that this process wrote or hashed.
+    verified: Mutex<BTreeSet<Digest>>,
+    /// Objects that were found altered and taken away.
+    discarded: Mutex<BTreeSet<Digest>>,
 }
 
 impl Store {
@@ -91,10 +125,11 @@ impl Store {
     /// process collects.
     ///
     /// # Errors
-    /// When the place cannot be written, or holds something else.
+    /// When the place cannot be written, holds something else, or is another user's.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
-        files::make_directory(root)?;
+        integrity::make_room(root)?;
         let root = fs::canonicalize(root).on("find", root)?;
+        integrity::check_owner(&root)?;
         let stamp = root.join("format");
         match fs::read_to_string(&stamp) {
             Ok(format) if format == FORMAT => {}
@@ -114,12 +149,13 @@ impl Store {
             Err(error) => return Err(error).on("read", &stamp)?,
         }
         for room in ["objects", "results", "scratch"] {
-            files::make_directory(&root.join(room))?;
+            integrity::make_room(&root.join(room))?;
+            integrity::check_owner(&root.join(room))?;
         }
         let path = root.join("lock");
         let lock = File::options().create(true).truncate(false).write(true).open(&path).on("open", &path)?;
         lock.lock_shared().on("lock", &path)?;
-        let store = Self { root, lock };
+        let store = Self { root, lock, verified: Mutex::default(), discarded: Mutex::default() };
         store.sweep_scratch()?;
         Ok(store)
     }

@@ -6,10 +6,10 @@ use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 
 use crate::digest::{Digest, Hasher};
-use crate::sys::files::{self, Context as _, Pending};
+use crate::sys::files::{Context as _, Pending};
 use crate::tree::{self, Content, Places, Tree};
 
-use super::{Store, StoreError};
+use super::{ContentReader, Store, StoreError};
 
 impl Store {
     /// Whether the store has the object.
@@ -46,16 +46,15 @@ impl Store {
         let mut bytes = Vec::new();
         let mut reader = ReadRange::new(&file, content.place.offset, content.size);
         reader.read_to_end(&mut bytes).on("read", &self.object_path(&content.place.object))?;
-        if Digest::of(&bytes) == content.digest { Ok(bytes) } else { Err(StoreError::Altered(content.place.object)) }
+        if Digest::of(&bytes) == content.digest { Ok(bytes) } else { Err(self.discard(&content.place.object)) }
     }
 
-    /// A reader over the bytes of a content. The caller hashes what it reads where that matters.
+    /// A reader over the bytes of a content, which fails at the end when they are not what its digest says.
     ///
     /// # Errors
     /// When the object is missing or cannot be opened.
-    pub fn reader(&self, content: &Content) -> Result<ReadRange<File>, StoreError> {
-        let file = self.open_object(&content.place.object)?;
-        Ok(ReadRange::new(file, content.place.offset, content.size))
+    pub fn reader(&self, content: &Content) -> Result<ContentReader<'_>, StoreError> {
+        ContentReader::new(self, *content)
     }
 
     /// Stores `bytes`.
@@ -97,7 +96,7 @@ impl Store {
         let mut bytes = Vec::new();
         self.open_object(digest)?.read_to_end(&mut bytes).on("read", &self.object_path(digest))?;
         if Digest::of(&bytes) != *digest {
-            return Err(StoreError::Altered(*digest));
+            return Err(self.discard(digest));
         }
         tree::parse_dump(&String::from_utf8_lossy(&bytes)).map_err(|error| StoreError::Tree(*digest, error))
     }
@@ -128,9 +127,10 @@ impl ObjectWriter<'_> {
         if !path.exists() {
             self.pending.file.set_permissions(Permissions::from_mode(0o444)).on("protect", &path)?;
             if let Some(directory) = path.parent() {
-                files::make_directory(directory)?;
+                super::integrity::make_room(directory)?;
             }
             self.pending.publish_as(&path)?;
+            self.store.vouch(digest);
         }
         Ok((digest, self.size))
     }

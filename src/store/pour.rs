@@ -102,7 +102,16 @@ impl Store {
                 Bytes::Zeros(length) => take(Run::Zeros(*length))?,
                 Bytes::Recipe(inner) => self.each_run(inner, take)?,
                 Bytes::Object { object, offset, length } => {
-                    let file = self.open_object(object)?;
+                    let mut file = self.open_object(object)?;
+                    let size = file.metadata().on("read", &self.object_path(object))?.len();
+                    // A whole object is hashed while it is read; of one in part, the rest is read for that too.
+                    let mut hasher = None;
+                    if !self.is_verified(object) {
+                        match (*offset, *length) == (0, size) {
+                            true => hasher = Some(Hasher::new()),
+                            false => file = self.open_verified(object)?,
+                        }
+                    }
                     let mut position = *offset;
                     let mut left = *length;
                     while left > 0 {
@@ -110,13 +119,22 @@ impl Store {
                         match file.read_exact_at(&mut chunk, position) {
                             Ok(()) => {}
                             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                                return Err(StoreError::Altered(*object));
+                                return Err(self.discard(object));
                             }
                             Err(error) => return Err(error).on("read", &self.object_path(object))?,
                         }
                         position += chunk.len() as u64;
                         left -= chunk.len() as u64;
+                        if let Some(hasher) = &mut hasher {
+                            hasher.update(&chunk);
+                        }
                         take(Run::Chunk(chunk))?;
+                    }
+                    if let Some(hasher) = hasher {
+                        if hasher.finish() != *object {
+                            return Err(self.discard(object));
+                        }
+                        self.vouch(*object);
                     }
                 }
             }

@@ -1,15 +1,17 @@
 //! Results of steps, by key.
 
-use std::fs::{self, File};
-use std::io;
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{Digest, Key};
-use crate::sys::files::{self, Context as _};
+use crate::sys::files::{Context as _, Pending};
 
+use super::integrity::make_room;
 use super::{Store, StoreError};
 
 /// A result as stored.
@@ -20,6 +22,22 @@ pub(super) struct Stored {
     /// Every object that the value needs, directly or through a tree.
     pub(super) objects: Vec<Digest>,
     value: serde_json::Value,
+}
+
+impl Stored {
+    /// Reads a result's file: a line with the digest of what follows, and JSON. None when it is anything else.
+    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+        let (line, json) = bytes.split_at_checked(65)?;
+        let sum = std::str::from_utf8(line).ok()?.strip_suffix('\n')?;
+        (Digest::parse(sum).ok()? == Digest::of(json)).then(|| serde_json::from_slice(json).ok())?
+    }
+
+    fn write(&self) -> serde_json::Result<Vec<u8>> {
+        let json = serde_json::to_vec(self)?;
+        let mut bytes = format!("{}\n", Digest::of(&json)).into_bytes();
+        bytes.extend(json);
+        Ok(bytes)
+    }
 }
 
 /// Why a step has no result.
@@ -41,7 +59,7 @@ impl Store {
     /// The result of the step, if it was run and everything that its result needs is still there.
     ///
     /// # Errors
-    /// When a result is there but cannot be read. One that does not parse counts as absent.
+    /// When a result is there but cannot be read. One that was altered, or is another step's, counts as absent.
     pub fn result<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>, StoreError> {
         let path = self.result_path(key);
         let bytes = match fs::read(&path) {
@@ -49,7 +67,10 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).on("read", &path)?,
         };
-        let Ok(stored) = serde_json::from_slice::<Stored>(&bytes) else { return Ok(None) };
+        let Some(stored) = Stored::parse(&bytes) else { return Ok(None) };
+        if stored.step != key.step() || stored.inputs != key.inputs() {
+            return Ok(None);
+        }
         if !stored.objects.iter().all(|digest| self.has(digest)) {
             return Ok(None);
         }
@@ -82,12 +103,15 @@ impl Store {
     pub fn record<T: Serialize>(&self, key: &Key, objects: Vec<Digest>, value: &T) -> Result<(), StoreError> {
         let path = self.result_path(key);
         if let Some(directory) = path.parent() {
-            files::make_directory(directory)?;
+            make_room(directory)?;
         }
         let value = serde_json::to_value(value).map_err(io::Error::other).on("write", &path)?;
         let stored = Stored { step: key.step().to_owned(), inputs: key.inputs().to_vec(), objects, value };
-        let bytes = serde_json::to_vec(&stored).map_err(io::Error::other).on("write", &path)?;
-        Ok(files::write_atomically(&path, &bytes)?)
+        let bytes = stored.write().map_err(io::Error::other).on("write", &path)?;
+        let mut pending = Pending::create(&path)?;
+        pending.file.set_permissions(Permissions::from_mode(0o644)).on("protect", &path)?;
+        pending.file.write_all(&bytes).on("write", &path)?;
+        Ok(pending.publish()?)
     }
 
     /// Holds the step for this process: a second build that wants the same step waits, and then finds its result.
@@ -112,7 +136,7 @@ impl Store {
         let mut nearest: Option<Vec<_>> = None;
         for path in paths {
             let Ok(bytes) = fs::read(&path) else { continue };
-            let Ok(stored) = serde_json::from_slice::<Stored>(&bytes) else { continue };
+            let Some(stored) = Stored::parse(&bytes) else { continue };
             let changed = changed_inputs(&stored.inputs, key.inputs());
             if nearest.as_ref().is_none_or(|best| changed.len() < best.len()) {
                 nearest = Some(changed);
@@ -165,6 +189,15 @@ mod tests {
         File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
         assert!(store.knows(&key(3)).unwrap());
         assert!(fs::metadata(&path).unwrap().modified().unwrap() > old, "use was not noted");
+        // A result that was altered, or put in another's place, is none.
+        let bytes = fs::read(&path).unwrap();
+        let spoiled = String::from_utf8(bytes.clone()).unwrap().replace("made", "mode");
+        fs::write(&path, spoiled).unwrap();
+        assert_eq!(store.result::<String>(&key(3)).unwrap(), None);
+        fs::write(store.result_path(&key(5)), &bytes).unwrap();
+        assert_eq!(store.result::<String>(&key(5)).unwrap(), None);
+        fs::write(&path, bytes).unwrap();
+        assert!(store.knows(&key(3)).unwrap());
         store.remove_object(&object).unwrap();
         assert_eq!(store.result::<String>(&key(3)).unwrap(), None);
         assert_eq!(store.explain(&key(3)), Miss::Incomplete);

@@ -44,8 +44,13 @@ pub fn difference<'a>(first: &'a Tree, second: &'a Tree) -> Vec<(&'a TreePath, C
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Kind, Meta, Origin};
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::super::{Content, Kind, Meta, Origin};
     use super::*;
+    use crate::digest::Digest;
 
     #[test]
     fn added_removed_and_changed_paths_are_found() {
@@ -68,5 +73,66 @@ mod tests {
             })
             .collect();
         assert_eq!(changes, ["-a", "~b", "+c"]);
+    }
+
+    fn trees() -> impl Strategy<Value = Tree> {
+        let entry = ("[a-c]{1,2}(/[a-c]{1,2}){0,3}", 0..0o10000_u16, 0..5_u8, any::<bool>());
+        proptest::collection::vec(entry, 0..30).prop_map(|entries| {
+            let origin = Arc::new(Origin::Built("test".into()));
+            let mut tree = Tree::new(Node::new(Meta::root_owned(0o755), Kind::Directory, origin.clone()));
+            for (path, mode, kind, marked) in entries {
+                let kind = match kind {
+                    0 => Kind::Symlink(mode.to_le_bytes().to_vec()),
+                    1 => Kind::file(Content::whole(Digest::of(&mode.to_le_bytes()), 2)),
+                    2 => Kind::Character(u32::from(mode), 1),
+                    _ => Kind::Directory,
+                };
+                let mut meta = Meta::root_owned(mode);
+                if marked {
+                    meta.xattrs.insert(b"user.\xff =,".to_vec(), mode.to_le_bytes().to_vec());
+                }
+                // Where the parent is no directory there is nothing to put.
+                let _ = tree.insert(TreePath::parse(&path).unwrap(), Node::new(meta, kind, origin.clone()));
+            }
+            tree
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// The differences are all of them and no more: laid over the first tree they make the second.
+        #[test]
+        fn differences_make_one_tree_of_the_other(first in trees(), second in trees()) {
+            let changes = difference(&first, &second);
+            let mut made = first.clone();
+            for (path, change) in changes.iter().rev() {
+                if matches!(change, Change::Removed(_)) {
+                    made.remove(path);
+                }
+            }
+            for (path, change) in &changes {
+                if let Change::Added(node) | Change::Changed(_, node) = change {
+                    made.insert((*path).clone(), (*node).clone()).unwrap();
+                }
+            }
+            prop_assert_eq!(&made, &second);
+            prop_assert!(difference(&made, &second).is_empty());
+            prop_assert_eq!(first.digest() == second.digest(), changes.is_empty());
+            for (path, change) in changes {
+                match change {
+                    Change::Added(_) => prop_assert!(first.get(path).is_none()),
+                    Change::Removed(_) => prop_assert!(second.get(path).is_none()),
+                    Change::Changed(one, two) => prop_assert!(one.meta != two.meta || one.kind != two.kind),
+                }
+            }
+        }
+
+        /// A tree is stored as text and read back, places and origins included.
+        #[test]
+        fn any_tree_reads_back_as_it_was_written(tree in trees()) {
+            let text = crate::tree::write_dump(&tree, crate::tree::Places::Kept);
+            prop_assert_eq!(crate::tree::parse_dump(&text).unwrap(), tree);
+        }
     }
 }

@@ -206,7 +206,7 @@ impl Drop for User {
 }
 
 /// The manifest of one build that nothing disturbed, made by the first caller.
-fn undisturbed() -> &'static str {
+pub fn undisturbed() -> &'static str {
     static MANIFEST: OnceLock<String> = OnceLock::new();
     MANIFEST.get_or_init(|| {
         let world = World::new();
@@ -219,7 +219,7 @@ fn undisturbed() -> &'static str {
 
 /// The outputs are those of the undisturbed build, to the byte: their digests are in the manifest.
 #[track_caller]
-fn assert_undisturbed(output: &Path) {
+pub fn assert_undisturbed(output: &Path) {
     let (made, expected) = (manifest(output), undisturbed());
     let differing: Vec<(&str, &str)> =
         made.lines().zip(expected.lines()).filter(|(made, expected)| made != expected).collect();
@@ -228,7 +228,7 @@ fn assert_undisturbed(output: &Path) {
 }
 
 #[track_caller]
-fn manifest(output: &Path) -> String {
+pub fn manifest(output: &Path) -> String {
     fs::read_to_string(output.join(ROLE).join("manifest.json")).expect("a build leaves a manifest")
 }
 
@@ -267,11 +267,12 @@ fn listed(tarball: &Path) -> BTreeMap<String, String> {
 }
 
 /// A memory file system; unmounted when dropped.
-struct Tmpfs<'a>(&'a Path);
+pub struct Tmpfs<'a>(&'a Path);
 
 impl<'a> Tmpfs<'a> {
+    /// Mounts one at `at`.
     #[track_caller]
-    fn new(at: &'a Path, options: &str) -> Self {
+    pub fn new(at: &'a Path, options: &str) -> Self {
         fs::create_dir_all(at).expect("a folder in the temporary folder");
         run(
             "mount",

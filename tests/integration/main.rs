@@ -7,14 +7,19 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod altered;
 mod boot;
 mod builds;
 mod checkers;
+mod differences;
 mod formats;
 mod lab;
 mod mirrors;
 mod mistakes;
 mod report_page;
 mod scenarios;
+mod seeds;
 mod stub;
 mod trust;
+mod reproducible;
+mod vendor;

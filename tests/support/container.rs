@@ -32,9 +32,15 @@ pub struct Container {
 impl Container {
     /// Boots the root at `root`, which it may write to. Needs root.
     pub fn start(root: &Path) -> Self {
+        Self::start_on(root, |_| {})
+    }
+
+    /// As [`Container::start`], in a network namespace that `prepare` has been at.
+    pub fn start_on(root: &Path, prepare: impl FnOnce(&Namespace)) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("rolecast-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let namespace = Namespace::new();
+        prepare(&namespace);
         let scratch = tempfile::tempdir().expect("a temporary folder");
         let log = scratch.path().join("nspawn.log");
         // A fresh mount of the unified hierarchy: some hosts have the old one at /sys/fs/cgroup.
@@ -69,6 +75,11 @@ impl Container {
         report.seconds_to_boot = seconds;
         report.processor_seconds = processor;
         report
+    }
+
+    /// PID 1 of the container, as the host numbers it.
+    pub fn init(&self) -> u32 {
+        self.init
     }
 
     /// Runs a program inside, as root.

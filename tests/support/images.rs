@@ -16,6 +16,9 @@ pub const ROLES: [&str; 3] = ["rack", "region-primary", "region-standby"];
 /// The role whose disk is also built as qcow2, a format to ask for.
 pub const QCOW2_ROLE: &str = "rack";
 
+/// The name of its lock.
+const LOCK: &str = "ha-lab.lock";
+
 /// The outputs of `role`, built by the first caller; the others wait for it.
 #[track_caller]
 pub fn outputs(role: &str) -> Outputs {
@@ -26,6 +29,19 @@ pub fn outputs(role: &str) -> Outputs {
 #[track_caller]
 pub fn qcow2_outputs() -> Outputs {
     Outputs::new(&folder().join("qcow2"), QCOW2_ROLE)
+}
+
+/// The project, store and output folder of that build, to run another verb on them. The lock is the one it used.
+pub fn rolecast() -> (Project, Rolecast) {
+    let folder = folder();
+    let project = Project::of_this_repository();
+    let kept = folder.join(LOCK);
+    if kept.is_file() {
+        fs::copy(kept, project.root().join("images").join(LOCK)).expect("a file in the copy");
+    }
+    let store = Path::new(env!("CARGO_TARGET_TMPDIR")).join("store");
+    let rolecast = Rolecast::at(project.root(), &store, folder);
+    (project, rolecast)
 }
 
 /// The output folder, built by the first caller.
@@ -50,6 +66,8 @@ fn build() -> PathBuf {
         outcome.succeeds();
         rolecast.output = folder.join("qcow2");
     }
+    // A mirror may have dropped packages meanwhile: then it is another one than the repository's.
+    fs::copy(project.root().join("images").join(LOCK), folder.join(LOCK)).expect("the build has a lock");
     folder
 }
 

@@ -13,7 +13,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::namespace::Namespace;
-use crate::support::report::Report;
+use crate::support::report::{LOOK, Report};
 
 /// Longest wait for the kernel's first line, from power-on: firmware and boot loader, or the network loader.
 const KERNEL_WITHIN: Duration = Duration::from_secs(300);
@@ -54,18 +54,37 @@ pub struct Machine {
     /// In MiB.
     memory: u32,
     checked: bool,
+    /// The script whose findings are the report.
+    look: String,
+    /// A raw disk beside the one that is booted.
+    second_disk: Option<PathBuf>,
+    /// What the hardware clock shows at power-on, UTC; the host's time otherwise.
+    clock: Option<String>,
 }
 
 impl Machine {
     /// Boots the raw disk at `image` under UEFI, and writes to it.
     pub fn from_disk(image: &Path) -> Self {
-        Self { medium: Medium::Disk(image.into()), memory: 1024, checked: true }
+        Self::new(Medium::Disk(image.into()), 1024)
     }
 
     /// Boots the iPXE script `first` of `folder` over QEMU's own TFTP.
     pub fn from_network(folder: &Path, first: &str) -> Self {
-        let medium = Medium::Network(folder.into(), first.into());
-        Self { medium, memory: 2048, checked: true }
+        Self::new(Medium::Network(folder.into(), first.into()), 2048)
+    }
+
+    fn new(medium: Medium, memory: u32) -> Self {
+        Self { medium, memory, checked: true, look: LOOK.to_owned(), second_disk: None, clock: None }
+    }
+
+    /// Runs `script` in place of the look that every machine gets, with `disk` as `/dev/vdb` and its clock at `clock`
+    /// (`2040-01-01T00:00:00`).
+    #[must_use]
+    pub fn running(mut self, script: &str, disk: &Path, clock: &str) -> Self {
+        self.look = script.to_owned();
+        self.second_disk = Some(disk.into());
+        self.clock = Some(clock.to_owned());
+        self
     }
 
     /// Passes no check: the machine stays on.
@@ -131,8 +150,14 @@ impl Machine {
                 command.args(["-device", "virtio-net-pci,netdev=net", "-boot", "n"]);
             }
         }
+        if let Some(disk) = &self.second_disk {
+            command.arg("-drive").arg(format!("if=virtio,format=raw,file={}", disk.display()));
+        }
+        if let Some(clock) = &self.clock {
+            command.arg("-rtc").arg(format!("base={clock},clock=vm"));
+        }
         if self.checked {
-            for (name, text) in Report::units("/dev/ttyS1") {
+            for (name, text) in Report::units("/dev/ttyS1", &self.look) {
                 let value = format!("io.systemd.credential.binary:{name}={}", base64(text.as_bytes()));
                 command.arg("-smbios").arg(format!("type=11,value={value}"));
             }

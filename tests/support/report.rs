@@ -44,8 +44,9 @@ pub struct Report {
 
 impl Report {
     /// The credentials that make a machine look at itself, write to `terminal` and power off: name and text of each.
-    pub fn units(terminal: &str) -> [(&'static str, String); 2] {
-        let script = format!("exec >{terminal} 2>&1\n{LOOK}sync; systemctl poweroff\n");
+    /// `look` is the script: [`LOOK`], or another that prints sections of which the first is `state` and the last `end`.
+    pub fn units(terminal: &str, look: &str) -> [(&'static str, String); 2] {
+        let script = format!("exec >{terminal} 2>&1\n{look}sync; systemctl poweroff\n");
         // Not `oneshot`: the boot's own queue would wait for it, and it waits for the end of the boot's queue.
         let unit = format!(
             "[Unit]\nDescription=look around and power off\nDefaultDependencies=no\nAfter=multi-user.target\n\

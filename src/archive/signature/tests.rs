@@ -16,7 +16,7 @@ const TEXT: &str = "Suite: stable\n- dashed\n\nDate: today\n";
 /// The certificates that vouch for a message, or all reasons why none does.
 fn verdict(keyring: &[u8], message: &[u8], pins: &[String]) -> Result<Vec<String>, String> {
     let keyring = Keyring::parse(keyring).map_err(|error| error.to_string())?;
-    match verify_clear_signed(message, Policy { keyring: &keyring, pins, now: NOW }) {
+    match verify_clear_signed(message, Policy { keyring: &keyring, pins, now: NOW, outlived: false }) {
         Ok(vouched) => {
             assert_eq!(vouched.text, TEXT);
             Ok(vouched.signed_by)
@@ -163,7 +163,7 @@ fn pinned_fingerprints_alone_may_sign() {
 fn a_detached_signature_vouches_for_the_bytes_beside_it() {
     let signer = Signer::new(1);
     let keyring = Keyring::parse(&signer.keyring()).unwrap();
-    let policy = Policy { keyring: &keyring, pins: &[], now: NOW };
+    let policy = Policy { keyring: &keyring, pins: &[], now: NOW, outlived: false };
     let signature = signer.detached(TEXT.as_bytes(), NOW - DAY);
     let vouched = verify_detached(TEXT.as_bytes(), &signature, policy).unwrap();
     assert_eq!((vouched.text.as_str(), vouched.signed_by), (TEXT, vec![signer.fingerprint()]));
@@ -209,7 +209,7 @@ fn gpgv_agrees() {
 fn no_flipped_bit_changes_what_is_believed() {
     let signer = Signer::new(1);
     let keyring = Keyring::parse(&signer.keyring()).unwrap();
-    let policy = Policy { keyring: &keyring, pins: &[], now: NOW };
+    let policy = Policy { keyring: &keyring, pins: &[], now: NOW, outlived: false };
     let message = signer.clear_sign(TEXT, NOW - DAY);
     let mut believed = 0;
     for bit in 0..message.len() * 8 {

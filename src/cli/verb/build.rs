@@ -53,9 +53,19 @@ pub(super) fn make(arguments: &BuildArguments, settings: &Settings) -> Result<(V
     let progress = progress::for_run(settings.json);
     let mut build = Build { project, world, progress: progress.as_ref(), agent, warnings, arguments };
     let lock = build.fresh_lock()?;
+    for _ in 0..REPAIRS {
+        match build.roles(lock.clone()) {
+            Ok(built) => return Ok((built, build.warnings)),
+            Err(report) if !build.repaired() => return Err(report),
+            Err(_) => {}
+        }
+    }
     let built = build.roles(lock)?;
     Ok((built, build.warnings))
 }
+
+/// How often a build is run again because an object of the store was found altered; each time at least one fewer is.
+const REPAIRS: usize = 8;
 
 /// A build that is going on.
 struct Build<'a> {
@@ -96,6 +106,16 @@ impl Build<'_> {
             None => None,
         };
         self.relock(stale.as_ref())
+    }
+
+    /// Whether the store took away altered objects, so that running again makes them anew; warns of them.
+    fn repaired(&mut self) -> bool {
+        let discarded = self.world.store.take_discarded();
+        for digest in &discarded {
+            let message = format!("the object {digest} in the store was altered: it is made or fetched anew");
+            self.warnings.push(Diagnostic::warning(message).note("a disk fault or another program changed it"));
+        }
+        !discarded.is_empty()
     }
 
     fn relock(&mut self, previous: Option<&Lock>) -> Result<Lock, Report> {

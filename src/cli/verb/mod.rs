@@ -19,5 +19,6 @@ pub mod secrets;
 pub mod seed;
 mod shown;
 pub mod store;
+pub mod vendor;
 pub mod verify;
 mod world;

@@ -61,6 +61,9 @@ struct Compare {
     manifest: ManifestDiff,
     /// The files that differ in the first output that can be opened.
     files: Option<ImageDiff>,
+    /// Why the outputs could not be looked into.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    broken: Option<String>,
 }
 
 impl Compare {
@@ -231,13 +234,17 @@ fn compare(
         outputs.push(Verdict { file: output.file.clone(), equal, size, sha256, differences });
     }
     drop(task);
-    let files = match openable {
-        Some((before, after)) => Some(look_inside(reference, built, (&before, &after), usual, fresh, progress)?),
-        None => None,
+    let inside = openable
+        .map(|(before, after)| look_inside(reference, built, (&before, &after), usual, fresh, progress))
+        .transpose();
+    let (files, broken) = match inside {
+        Ok(files) => (files, None),
+        // Bytes that differ may be those that hold an image together.
+        Err(report) => (None, report.diagnostics.first().map(|diagnostic| diagnostic.message.clone())),
     };
     let mut manifest = ManifestDiff::of(&reference.manifest, &built.manifest);
     manifest.outputs.clear();
-    Ok(Compare { role: role.clone(), outputs, manifest, files })
+    Ok(Compare { role: role.clone(), outputs, manifest, files, broken })
 }
 
 /// The files that differ inside two outputs.
@@ -320,6 +327,9 @@ fn tell(compared: &[Compare], equal: bool, begun: Instant) -> String {
             Some(files) if files.is_empty() => inside += "no file inside differs: only how they are laid out\n",
             Some(files) => inside += &differences::text(&differences::of_images(files)),
             None => {}
+        }
+        if let Some(broken) = &compare.broken {
+            let _ = writeln!(inside, "what was built before cannot be looked into: {broken}");
         }
         for line in inside.lines() {
             let _ = writeln!(text, "  {line}");

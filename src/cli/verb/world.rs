@@ -1,9 +1,9 @@
 //! What a verb that fetches works with: store, network, mirrors, clock; and locking with them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::archive::{self, Access, Client, Mirrors, Patience};
+use crate::archive::{self, Access, Client, Mirrors, Patience, Pinned};
 use crate::cli::args::MirrorArguments;
 use crate::cli::settings::{self, Settings};
 use crate::lock::{self, Lock, Update};
@@ -13,13 +13,18 @@ use crate::sys::files;
 
 use super::project::Project;
 
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
 /// The world outside of a project.
 pub struct World {
     /// The store.
     pub store: Store,
     client: Client,
     mirrors: Mirrors<'static>,
-    now: i64,
+    /// Seconds since the Epoch.
+    pub now: i64,
     offline: bool,
 }
 
@@ -38,7 +43,8 @@ impl World {
                 settings::mirrors(arguments)?,
                 Box::new(settings::variable),
                 PathBuf::from("/etc/apt"),
-            ),
+            )
+            .vendored(arguments.vendor.as_deref().map(absolute)),
             now,
             offline: arguments.offline,
         })
@@ -46,12 +52,18 @@ impl World {
 
     /// What the archive room works with; `progress` is told of bytes as they come.
     pub fn access<'a>(&'a self, progress: &'a (dyn Fn(u64) + Sync)) -> Access<'a> {
+        self.access_pinned(progress, Pinned::Nothing)
+    }
+
+    /// As [`World::access`], with Releases that a lock pins believed after their validity too.
+    pub fn access_pinned<'a>(&'a self, progress: &'a (dyn Fn(u64) + Sync), pinned: Pinned<'a>) -> Access<'a> {
         Access {
             store: &self.store,
             client: &self.client,
             mirrors: &self.mirrors,
             now: self.now,
             offline: self.offline,
+            pinned,
             progress,
         }
     }
@@ -70,7 +82,13 @@ impl World {
         let task = progress.begin("read the archives", 0, Unit::Bytes);
         let advance = |bytes| task.advance(bytes);
         let spec = &project.spec;
-        let loaded = archive::open(&spec.archives, &spec.distribution.architecture, &self.access(&advance))?;
+        // Who asks for newer packages wants a Release that is valid now.
+        let pinned = match (previous, update) {
+            (Some(previous), Update::Nothing) => Pinned::Archives(&previous.archives),
+            _ => Pinned::Nothing,
+        };
+        let access = self.access_pinned(&advance, pinned);
+        let loaded = archive::open(&spec.archives, &spec.distribution.architecture, &access)?;
         drop(task);
         let task = progress.begin("choose the packages", 0, Unit::Things);
         let lock = lock::resolve(spec, &loaded.universe, loaded.archives, previous, update)?;

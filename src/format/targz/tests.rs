@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use flate2::read::MultiGzDecoder;
+use proptest::prelude::*;
 
 use super::super::recipe::testing::Objects;
 use super::*;
@@ -242,5 +243,141 @@ fn gnu_tar_extracts_the_tree_as_root() {
                 Command::new("getfattr").args(["-h", "--only-values", "-n", &name]).arg(&path).output().unwrap();
             assert_eq!(&output.stdout, value, "{path:?} {name}");
         }
+    }
+}
+
+/// What our reader finds: nodes as a tree has them, and the bytes of its files.
+fn read_back(tarball: &[u8]) -> BTreeMap<TreePath, (Meta, read::EntryKind, Vec<u8>)> {
+    let mut reader = read::Reader::new(tarball);
+    let mut found = BTreeMap::new();
+    while let Some(entry) = reader.next_entry().unwrap() {
+        let mut bytes = Vec::new();
+        io::Read::read_to_end(&mut reader.content(), &mut bytes).unwrap();
+        found.insert(entry.path, (entry.meta, entry.kind, bytes));
+    }
+    found
+}
+
+/// What should be found: further names of a file have no attributes of their own.
+fn expected(sample: &Sample) -> BTreeMap<TreePath, (Meta, read::EntryKind, Vec<u8>)> {
+    let entry = |(path, node): (&TreePath, &Node)| {
+        let mut meta = node.meta.clone();
+        let mut bytes = Vec::new();
+        let kind = match &node.kind {
+            Kind::Directory => read::EntryKind::Directory,
+            Kind::File(file) => match &file.group {
+                Some(first) if first != path => {
+                    meta.xattrs.clear();
+                    read::EntryKind::HardLink(first.clone())
+                }
+                _ => {
+                    bytes.clone_from(&sample.contents[&file.content.digest]);
+                    read::EntryKind::File(file.content.size)
+                }
+            },
+            Kind::Symlink(target) => read::EntryKind::Symlink(target.clone()),
+            Kind::Character(major, minor) => read::EntryKind::Character(*major, *minor),
+            Kind::Block(major, minor) => read::EntryKind::Block(*major, *minor),
+            Kind::Fifo => read::EntryKind::Fifo,
+            Kind::Socket => unreachable!("a tarball holds no socket"),
+        };
+        (path.clone(), (meta, kind, bytes))
+    };
+    sample.tree.iter().map(entry).collect()
+}
+
+#[test]
+fn our_reader_reads_the_tree_back() {
+    let sample = Sample::new();
+    assert_eq!(read_back(&sample.tarball()), expected(&sample));
+}
+
+#[test]
+fn a_tarball_that_is_cut_or_broken_ends_in_an_error() {
+    let whole = Sample::new().tarball();
+    let all = |bytes: &[u8]| {
+        let mut reader = read::Reader::new(bytes);
+        while reader.next_entry()?.is_some() {}
+        Ok::<(), read::ReadTarError>(())
+    };
+    all(&whole).unwrap();
+    for length in [0, 1, 20, whole.len() / 2, whole.len() - 200] {
+        assert!(all(&whole[..length]).is_err(), "{length}");
+    }
+    // Every header says what kind it is; nonsense is refused, and so is a name that climbs out.
+    let block = |name: &str, kind: u8, size: &str| {
+        let mut block = [0_u8; 512];
+        block[..name.len()].copy_from_slice(name.as_bytes());
+        block[124..124 + size.len()].copy_from_slice(size.as_bytes());
+        block[156] = kind;
+        block[148..156].fill(b' ');
+        let sum: u32 = block.iter().copied().map(u32::from).sum();
+        block[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+        let mut bytes = Vec::new();
+        let mut gzip = gzip(&mut bytes, 1);
+        io::Write::write_all(&mut gzip, &[&block[..], &[0; 1024]].concat()).unwrap();
+        gzip.finish().unwrap();
+        bytes
+    };
+    all(&block("good", b'0', "0")).unwrap();
+    for (name, kind, size) in [
+        ("../x", b'0', "0"),
+        ("x", b'S', "0"),
+        ("x", b'V', "0"),
+        ("x", b'0', "8"),
+        ("x", b'x', "77777777777"),
+        ("x", b'L', "4000001"),
+    ] {
+        assert!(all(&block(name, kind, size)).is_err(), "{name} {kind} {size}");
+    }
+}
+
+/// Name, mode, owner, time, content, and what kind of node it is.
+type Drawn = (Vec<u8>, u16, u32, i64, Vec<u8>, u8);
+
+/// Directories and files.
+fn nodes() -> impl Strategy<Value = Vec<Drawn>> {
+    let name =
+        proptest::collection::vec(any::<u8>().prop_filter("no separator", |byte| !matches!(byte, 0 | b'/')), 1..120);
+    let name = name.prop_filter("no dots alone", |name| name != b"." && name != b"..");
+    let content = proptest::collection::vec(any::<u8>(), 0..2000);
+    proptest::collection::vec((name, 0..0o10000_u16, any::<u32>(), -100..1_i64 << 34, content, any::<u8>()), 0..24)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_written_is_read_back(nodes in nodes()) {
+        let mut sample = Sample { tree: Tree::new(node(0o755, Kind::Directory)), contents: BTreeMap::new() };
+        let mut above = TreePath::root();
+        for (name, mode, owner, mtime, content, kind) in nodes {
+            let path = above.join(&TreePath::parse(&name).unwrap());
+            if sample.tree.get(&path).is_some() || path.as_bytes().len() > 4000 {
+                continue;
+            }
+            let mut made = match kind % 5 {
+                0 => node(0, Kind::Directory),
+                1 => node(0, Kind::Symlink(content)),
+                2 => node(0, Kind::Character(u32::from(kind), owner & 0o777_7777)),
+                _ => sample.file(&content, None),
+            };
+            (made.meta.mode, made.meta.uid, made.meta.gid, made.meta.mtime) = (mode, owner, owner.rotate_left(9), mtime);
+            if kind % 3 == 0 {
+                made.meta.xattrs.insert(format!("user.{kind}").into_bytes(), name.clone());
+            }
+            let is_directory = made.kind.is_directory();
+            // A link target of no bytes is nothing that a tarball says.
+            if matches!(&made.kind, Kind::Symlink(target) if target.is_empty() || target.contains(&0)) {
+                continue;
+            }
+            sample.tree.insert(path.clone(), made).unwrap();
+            if is_directory {
+                above = path;
+            }
+        }
+        let mut bytes = sample.member(sample.tree.iter());
+        end(1, &mut bytes).unwrap();
+        prop_assert_eq!(read_back(&bytes), expected(&sample));
     }
 }

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
+use proptest::prelude::*;
+
 use super::*;
 
 const SALT: &[u8] = b"rolecast constant salt, 32 bytes";
@@ -144,4 +146,26 @@ fn wrong_lengths_and_superblocks_are_refused() {
     open.update(b"x");
     assert!(matches!(open.append(&[0; 32]), Err(VerityError::Unaligned(1))));
     assert!(matches!(open.finish(), Err(VerityError::Unaligned(1))));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// What is sealed is verified, and no changed byte of data or hash area is.
+    #[test]
+    fn a_seal_holds_for_its_data_alone(blocks in 1..400_usize, seed: u8, at: proptest::sample::Index, bit in 0..8) {
+        let mut data = data(blocks);
+        data[0] = seed;
+        let sealed = build(&leaves(&data), SALT, UUID).unwrap();
+        prop_assert!(verify(&mut data.as_slice(), &sealed.hash_area, sealed.root_hash).is_ok());
+        let place = at.index(data.len());
+        data[place] ^= 1_u8 << bit;
+        prop_assert!(verify(&mut data.as_slice(), &sealed.hash_area, sealed.root_hash).is_err());
+        data[place] ^= 1_u8 << bit;
+        // Behind the superblock, whose unused bytes mean nothing.
+        let mut hash_area = sealed.hash_area.clone();
+        let place = BLOCK + at.index(hash_area.len() - BLOCK);
+        hash_area[place] ^= 1_u8 << bit;
+        prop_assert!(verify(&mut data.as_slice(), &hash_area, sealed.root_hash).is_err());
+    }
 }

@@ -25,6 +25,12 @@ const ENDPOINT: &str = "database";
 const ROLES: &[(&str, &str)] =
     &[("postgres", "superuser_password"), ("replicator", "replication_password"), ("rewind", "rewind_password")];
 
+/// The role of pg_rewind, with the four functions that it needs (PostgreSQL manual, pg_rewind).
+const REWIND: &str = "SELECT 'CREATE ROLE rewind LOGIN' \
+    WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'rewind') \\gexec\n\
+    GRANT EXECUTE ON FUNCTION pg_ls_dir(text, boolean, boolean), pg_stat_file(text, boolean), \
+    pg_read_binary_file(text), pg_read_binary_file(text, bigint, bigint, boolean) TO rewind;\n";
+
 /// [`crate::join::world::Question::Database`].
 ///
 /// # Errors
@@ -153,10 +159,15 @@ fn preparation(settings: &DatabaseTable, ticket: &Ticket) -> Result<String, Trou
     };
     let role = sql::literal(&settings.role)?;
     let database = sql::literal(&settings.database)?;
-    let mut script = format!(
-        "SELECT format('CREATE ROLE %I LOGIN', {role}) \
-         WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = {role}) \\gexec\n"
-    );
+    // A bootstrap that was cut off may have left Patroni's own roles out (Patroni, "Replication modes", pg_rewind).
+    let mut script = REWIND.to_owned();
+    for (name, rights) in [("replicator", "LOGIN REPLICATION"), (settings.role.as_str(), "LOGIN")] {
+        let name = sql::literal(name)?;
+        script += &format!(
+            "SELECT format('CREATE ROLE %I {rights}', {name}) \
+             WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = {name}) \\gexec\n"
+        );
+    }
     let roles = ROLES.iter().copied().chain([(settings.role.as_str(), "database_password")]);
     for (name, password) in roles {
         let (name, password) = (sql::literal(name)?, sql::literal(secret(password)?)?);

@@ -13,11 +13,11 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::http::Http;
+use super::http::{self, Http};
 use super::{local, units};
 use crate::join::durable::{self, Belongs};
 use crate::join::world::{Etcd, Member, Trouble};
-use crate::ticket::{Node, Ticket};
+use crate::ticket::{Kind, Node, Ticket};
 
 /// Its unit.
 pub const UNIT: &str = "etcd.service";
@@ -83,6 +83,23 @@ impl<'a> Endpoint<'a> {
         members_in(&self.call("cluster/member/list", &json!({ "linearizable": true }), PATIENCE)?)
     }
 
+    /// Whether this member leads.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn leads(&self) -> Result<bool, Trouble> {
+        Ok(leads_in(&self.call("maintenance/status", &json!({}), PATIENCE)?))
+    }
+
+    /// Has this member, which leads, hand the lead to another.
+    ///
+    /// # Errors
+    /// When it does not lead, or the other cannot.
+    pub fn yield_to(&self, id: &str) -> Result<(), Trouble> {
+        let question = json!({ "targetID": decimal(id)? });
+        self.call("maintenance/transfer-leadership", &question, Duration::from_secs(10)).map(drop)
+    }
+
     /// Adds a learner.
     ///
     /// # Errors
@@ -135,7 +152,8 @@ impl<'a> Endpoint<'a> {
 pub fn look(http: Option<&Http>, own: &Node) -> Result<Etcd, Trouble> {
     let running = !units::running(&[UNIT.to_owned()])?.is_empty();
     let healthy = running && http.is_some_and(|http| Endpoint::at(http, own.address).confirm().is_ok());
-    Ok(Etcd { has_data: has_data(), running, healthy })
+    let leads = healthy && http.is_some_and(|http| Endpoint::at(http, own.address).leads().unwrap_or(false));
+    Ok(Etcd { has_data: has_data(), running, healthy, leads })
 }
 
 /// Whether the data directory holds a member.
@@ -174,6 +192,27 @@ pub fn set_aside() -> Result<(), Trouble> {
             .map_err(|error| Trouble(format!("cannot move etcd's data to `{}`: {error}", aside.display()))),
         false => Ok(()),
     }
+}
+
+/// Hands the lead of etcd to another voter, a witness before a region. Where none can take it, it stays.
+///
+/// # Errors
+/// When the members cannot be listed.
+pub fn yield_lead(http: &Http, ticket: &Ticket, own: &Node) -> Result<(), Trouble> {
+    let endpoint = Endpoint::at(http, own.address);
+    let members = endpoint.members()?;
+    let mut others: Vec<&Node> = ticket.cluster.voters().filter(|node| node.name != own.name).collect();
+    others.sort_by_key(|node| node.kind == Kind::Region);
+    for node in others {
+        let member = members.iter().find(|member| member.name == node.name && !member.learner);
+        // A member that is behind or cut off cannot become leader; one that answers is not.
+        if let Some(member) = member.filter(|_| Endpoint::at(http, node.address).confirm().is_ok())
+            && endpoint.yield_to(&member.id).is_ok()
+        {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// The URL at which other members reach `node`.
@@ -284,8 +323,14 @@ fn members_in(answer: &[u8]) -> Result<Vec<Member>, Trouble> {
     answer.members.into_iter().map(member).collect()
 }
 
+/// Whether the member that answers is the leader that it names.
+fn leads_in(answer: &[u8]) -> bool {
+    let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
+    answer["leader"].is_string() && answer["leader"] == answer["header"]["member_id"]
+}
+
 fn parse<T: serde::de::DeserializeOwned>(answer: &[u8]) -> Result<T, Trouble> {
-    serde_json::from_slice(answer).map_err(|error| Trouble(format!("etcd's answer is not understood: {error}")))
+    http::object(answer, "etcd's")
 }
 
 /// What the gateway says when it refuses: `{"error": …, "code": …, "message": …}`.
@@ -298,7 +343,6 @@ fn refusal(body: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ticket::Kind;
 
     #[test]
     fn the_gateways_answers_are_understood() {
@@ -316,6 +360,9 @@ mod tests {
             assert!(keys_in(hostile).is_err(), "{hostile:?}");
         }
         assert!(members_in(br#"{"members":[{"ID":"-1"}]}"#).is_err());
+        assert!(leads_in(br#"{"header":{"member_id":"7"},"leader":"7"}"#));
+        assert!(!leads_in(br#"{"header":{"member_id":"7"},"leader":"8"}"#));
+        assert!(!leads_in(b"{}") && !leads_in(b"["));
         assert_eq!(
             refusal(br#"{"error":"etcdserver: no leader","code":14,"message":"etcdserver: no leader"}"#),
             "etcdserver: no leader"

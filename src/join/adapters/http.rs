@@ -11,6 +11,8 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 use ureq::Agent;
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 
@@ -146,6 +148,17 @@ pub fn server() -> Result<Arc<ServerConfig>, Trouble> {
         .with_single_cert(certificates(CERTIFICATE)?, key)
         .map_err(|error| trouble(&error))?;
     Ok(Arc::new(config))
+}
+
+/// A peer's JSON object. A list is refused, which serde would take for an object without names.
+///
+/// # Errors
+/// When it is none of the form, with `whose` to say whose answer it is.
+pub fn object<T: DeserializeOwned>(body: &[u8], whose: &str) -> Result<T, Trouble> {
+    let object: Result<Map<String, Value>, _> = serde_json::from_slice(body);
+    object
+        .and_then(|object| serde_json::from_value(Value::Object(object)))
+        .map_err(|error| Trouble(format!("{whose} answer is not understood: {error}")))
 }
 
 /// The certificates of a PEM file, DER.

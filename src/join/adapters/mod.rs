@@ -212,6 +212,7 @@ impl Machine {
                 let http = self.mutual()?;
                 etcd::any_quorum(&http, &self.ticket, |endpoint| endpoint.promote(&own.id))
             }
+            Action::YieldEtcdLead => etcd::yield_lead(&self.mutual()?, &self.ticket, &self.own),
             Action::Start { units } => units::start(units),
             Action::StartPatroni => units::start(&[patroni::UNIT.to_owned()]),
             Action::SetAsideBootstrap => {

@@ -231,7 +231,7 @@ fn ask(mutual: &Http, plain: &Http, node: &Node) -> Peer {
 }
 
 fn understood(body: &[u8]) -> Result<Says, Trouble> {
-    serde_json::from_slice(body).map_err(|error| Trouble(format!("its join's answer is not understood: {error}")))
+    http::object(body, "its join's")
 }
 
 #[cfg(test)]

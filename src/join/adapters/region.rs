@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::http::Http;
+use super::http::{self, Http};
 use super::units;
 use crate::join::world::{Region, Trouble};
 use crate::ticket::Ticket;
@@ -33,7 +33,7 @@ impl Loops {
     }
 
     fn parse(body: &[u8]) -> Result<Self, Trouble> {
-        serde_json::from_slice(body).map_err(|error| Trouble(format!("the region's answer is not understood: {error}")))
+        http::object(body, "the region's")
     }
 
     /// The endpoints of all processes.

@@ -238,6 +238,16 @@ impl Cluster {
         }
     }
 
+    /// People wiped disks: what no machine holds any more and no quorum knows of is not missed either.
+    pub(super) fn forget_the_wiped(&mut self) {
+        let holds = |machine: &Machine, wanted: &String| matches!(&machine.directory, Directory::Cluster(identifier, _) if identifier == wanted);
+        let machines = &self.machines;
+        self.acknowledged.retain(|identifier, _| {
+            let etcd = machines.iter().any(|machine| machine.etcd.is_some());
+            etcd || machines.iter().any(|machine| holds(machine, identifier))
+        });
+    }
+
     /// A client writes a row where a leader is.
     pub(super) fn write(&mut self) {
         let Some(leader) = (0..self.machines.len()).find(|machine| self.leads(*machine)) else { return };
@@ -374,10 +384,14 @@ impl Cluster {
             let whole = voters.clone().filter(|member| self.machines[member.machine].etcd == Some((number, member.id)));
             whole.count() * 2 > voters.count()
         });
+        let has_data = |number: usize| {
+            self.machines.iter().any(|machine| machine.etcd.is_some_and(|(cluster, _)| cluster == number))
+        };
+        let mut alive = self.etcds.iter().enumerate().filter(|(number, _)| has_data(*number));
         let strange = |machine: &Machine| matches!(&machine.directory, Directory::Cluster(identifier, _) if identifier == ELSEWHERE);
         self.machines.iter().any(strange)
             || (!self.etcds.is_empty() && !quorum)
-            || self.etcds.iter().filter_map(known).any(|identifier| !held(&identifier))
+            || alive.any(|(_, etcd)| known(etcd).is_some_and(|identifier| !held(&identifier)))
             || self.acknowledged.iter().any(|(identifier, rows)| !complete(identifier, *rows))
     }
 }

@@ -13,7 +13,7 @@ use std::rc::Rc;
 use self::cluster::{Cluster, Content, Directory, ELSEWHERE};
 use self::seat::Place;
 use super::drive::{End, Round, Seat};
-use super::machine::Next;
+use super::machine::{Decision, Next};
 use super::tables::{Failover, Tables};
 use super::testing;
 use super::world::{Answer, Data, EtcdRecord, Facts, Record, Says};
@@ -55,6 +55,8 @@ struct Run {
     /// What a running join remembers, where a mutation writes it down too late.
     memory: Vec<Option<Record>>,
     mutation: Mutation,
+    /// What was done and what went wrong, for the report of a failure.
+    trace: Vec<String>,
 }
 
 impl Run {
@@ -82,6 +84,7 @@ impl Run {
             memory: vec![None; names.len()],
             cluster,
             mutation,
+            trace: vec![],
         }
     }
 
@@ -101,6 +104,10 @@ impl Run {
         self.mutate(machine, &mut record);
         let seat = Seat { ticket: &ticket, own, tables: &self.tables[machine], upgrade: false };
         let next = self.rounds[machine].next(&seat, &record);
+        if matches!(next.decision, Decision::Do(_) | Decision::Keep(_)) {
+            let now = self.cluster.borrow().now;
+            self.trace.push(format!("tick {now}: {} [{}] {:?}", ticket.node, next.step, next.decision));
+        }
         let end = self.rounds[machine].advance(&next, &mut record, &mut self.places[machine]);
         if self.mutation == Mutation::RecordIsLate {
             if end.is_some() {
@@ -164,6 +171,9 @@ impl Run {
 
     fn fault(&mut self, weather: Weather, machine: usize) {
         let kind = self.cluster.borrow_mut().dice.roll(12);
+        let what =
+            ["killed", "killed", "killed", "killed", "off", "off", "on", "on", "on", "cut", "healed", "re-imaged"];
+        self.trace.push(format!("tick {}: machine {machine} is {}", self.cluster.borrow().now, what[kind]));
         match kind {
             // The join is killed: it forgets what it was at.
             0..=3 => self.kill(machine),
@@ -213,6 +223,7 @@ impl Run {
                 machine.identity = false;
             }
         }
+        cluster.forget_the_wiped();
     }
 
     /// Whether the cluster can spare a machine: every other voter is a full member, and the other regions have all rows.
@@ -256,8 +267,16 @@ impl Run {
         self.ends.iter().all(|end| matches!(end, Some((_, End::Joined))))
     }
 
-    /// Runs it; says what went wrong.
+    /// Runs it; says what went wrong, and what led there.
     fn go(mut self, weather: Weather) -> Result<bool, String> {
+        let gone = self.weather_it(weather);
+        gone.map_err(|why| {
+            let from = self.trace.len().saturating_sub(40);
+            format!("{why}\n{}", self.trace[from..].join("\n"))
+        })
+    }
+
+    fn weather_it(&mut self, weather: Weather) -> Result<bool, String> {
         let length = 200 + self.cluster.borrow_mut().dice.roll(800);
         for _ in 0..length {
             self.happen(Some(weather));

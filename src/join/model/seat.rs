@@ -84,7 +84,7 @@ fn local(cluster: &Cluster, here: usize) -> Local {
 fn etcd(cluster: &Cluster, here: usize) -> Etcd {
     let machine = &cluster.machines[here];
     let healthy = cluster.quorum_of(here).is_some();
-    Etcd { has_data: machine.etcd.is_some(), running: machine.etcd_runs, healthy }
+    Etcd { has_data: machine.etcd.is_some(), running: machine.etcd_runs, healthy, leads: false }
 }
 
 fn peers(cluster: &Cluster, here: usize) -> Vec<Peer> {
@@ -225,7 +225,11 @@ fn witness(cluster: &mut Cluster, here: usize, told: &Facts, action: &Action) {
             let elsewhere = cluster.machines.iter().any(|machine| machine.etcd.is_some());
             // One of its own stops the machine later, at the database.
             let mut others = cluster.machines.iter().enumerate().filter(|(number, _)| *number != here);
-            let database = others.any(|(_, machine)| matches!(machine.directory, Directory::Cluster(..)));
+            // A strange disk may be put in right after the machine has answered.
+            let database = others.any(|(_, machine)| match &machine.directory {
+                Directory::Cluster(identifier, _) => identifier != cluster::ELSEWHERE,
+                _ => false,
+            });
             (elsewhere || database).then_some("bootstraps etcd while an earlier cluster's data exists")
         }
         Action::Migrate | Action::PrepareDatabase | Action::PlaceSecret | Action::CreateAdministrator => {
@@ -260,7 +264,7 @@ fn perform(cluster: &mut Cluster, here: usize, action: &Action) -> Result<(), Tr
     match action {
         Action::LayFiles => cluster.machines[here].laid = true,
         Action::SetHostName => cluster.machines[here].named = true,
-        Action::ReloadNetwork | Action::InitialiseMaas => {}
+        Action::ReloadNetwork | Action::InitialiseMaas | Action::YieldEtcdLead => {}
         Action::BootstrapEtcd => {
             if cluster.machines[here].etcd.is_some() {
                 return trouble("there is data");

@@ -1,5 +1,7 @@
 //! Proof 12: a real DHCP client gets a lease and renews it with either rack dead.
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::report::{Diagnostic, Kind};
@@ -11,9 +13,14 @@ use super::{Begins, CONTAINERS, Scenario};
 /// The client's place on the network.
 const STATION: &str = "guest";
 
-/// udhcpc tells its script what it got; this writes it down (udhcpc(8): the event is the argument, the rest variables).
-const SCRIPT: &str = "#!/bin/sh\n[ \"$1\" = bound ] || [ \"$1\" = renew ] || exit 0\n\
-                      echo \"$1 $ip $serverid $lease\"\n";
+/// udhcpc tells its script what it got (udhcpc(8): the event is the argument, the rest variables). The script gives the
+/// card the address, or a renewal, which comes to that address alone, would find nobody; and it writes the lease down.
+const SCRIPT: &str = "#!/bin/sh\n\
+    case \"$1\" in\n\
+    deconfig) ip -4 addr flush dev \"$interface\" ;;\n\
+    bound) ip addr add \"$ip/$mask\" dev \"$interface\"; echo \"bound $ip $serverid $lease\" ;;\n\
+    renew) echo \"renew $ip $serverid $lease\" ;;\n\
+    esac\n";
 
 /// With each rack dead in turn.
 pub const LEASES: Scenario = Scenario {
@@ -27,6 +34,8 @@ pub const LEASES: Scenario = Scenario {
         stage.lab.network().add_station(STATION, address)?;
         let played = leases(stage);
         stage.lab.network().remove_station(STATION)?;
+        // The lab's directory has to hold nothing but the lab's at its end; the file may not have been made.
+        let _ = std::fs::remove_file(script(stage));
         played
     },
 };
@@ -72,9 +81,8 @@ fn obtain(stage: &mut Stage<'_>, when: &str, known: Option<&Lease>) -> Result<Le
 
 /// Runs the client until it has a lease, has it renew (SIGUSR1), and ends it. Gives what its script wrote.
 fn udhcpc(stage: &Stage<'_>, known: Option<&Lease>) -> Result<String, Failure> {
-    let script = stage.lab.directory().join("udhcpc-script");
+    let script = script(stage);
     crate::sys::files::write_atomically(&script, SCRIPT.as_bytes()).map_err(Diagnostic::from)?;
-    use std::os::unix::fs::PermissionsExt as _;
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o700))
         .map_err(|error| Failure(format!("cannot make `{}` executable: {error}", script.display())))?;
     let wanted = known.map(|lease| format!("-r {}", lease.address)).unwrap_or_default();
@@ -88,4 +96,8 @@ fn udhcpc(stage: &Stage<'_>, known: Option<&Lease>) -> Result<String, Failure> {
     let said =
         said.map_err(|error| Diagnostic::error(Kind::World, error.to_string()).hint("`apt-get install udhcpc`"))?;
     Ok(said.output)
+}
+
+fn script(stage: &Stage<'_>) -> PathBuf {
+    stage.lab.directory().join("udhcpc-script")
 }

@@ -95,6 +95,7 @@ fn hooks() -> String {
         "administrator",
         "virtual-address",
         "dhcp",
+        "etcd-lead",
         "rack-regions",
         "rack-register",
         "rack-start",

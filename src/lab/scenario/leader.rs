@@ -41,8 +41,8 @@ pub const MANUAL_FAILOVER: Scenario = Scenario {
         stage.fault("pause Patroni: failover is the operator's");
         stage.shell(&leader, "patronictl -c /etc/patroni/rolecast pause --wait")?;
         stage.kill(&leader, "which leads")?;
-        // Longer than an automatic failover would take.
-        stage.expect_for("no database to take writes", Duration::from_secs(35), |stage| {
+        // Longer than an automatic failover takes: ttl, and a look of the others.
+        stage.expect_for("no database to take writes", Duration::from_secs(30), |stage| {
             Ok(stage.writers().iter().all(|name| *name == leader))
         })?;
         let promoted = stage.mend(&format!("promote {survivor}"));

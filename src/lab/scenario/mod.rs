@@ -13,6 +13,7 @@ mod suite;
 mod api;
 mod cold_start;
 mod dhcp;
+mod first_boot;
 mod killed;
 mod leader;
 mod mistakes;
@@ -64,6 +65,7 @@ const BOTH: &[BackEnd] = &[BackEnd::Container, BackEnd::Qemu];
 /// cold starts are last, because each begins with empty machines.
 pub const ALL: &[Scenario] = &[
     cold_start::COLD_START,
+    first_boot::FIRST_BOOT,
     leader::SWITCHOVER,
     virtual_address::HOLDER_DIES,
     api::API_DIES,

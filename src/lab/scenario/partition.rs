@@ -12,7 +12,7 @@ use super::suite::OTHER_STATION;
 use super::{Begins, CONTAINERS, Outcome, Scenario};
 
 /// How long a cut lasts where a lead can change: longer than Patroni's `ttl` of 20 s with all that follows it.
-const LONG: Duration = Duration::from_secs(35);
+const LONG: Duration = Duration::from_secs(30);
 
 /// How long a cut lasts where none should.
 const SHORT: Duration = Duration::from_secs(12);
@@ -123,6 +123,13 @@ pub const REGIONS_APART: Scenario = Scenario {
         stage.add_client(OTHER_STATION)?;
         let regions: Vec<String> = stage.cast.regions.clone();
         let fault = stage.sever(&refs(&regions))?;
+        let (one, other) = (stage.writes(), stage.client(1, true)?);
+        let effect = stage.recorder.now();
+        // Both regions hold the virtual address now; a client that meets the one that leads gets through.
+        stage.wait("a write of either client", stage.patience(60), |stage| {
+            let requests = &stage.recorder.read().requests;
+            Ok([one, other].iter().find_map(|of| measure::first_success(requests, *of, effect)))
+        })?;
         stage.pass(LONG.saturating_sub(stage.recorder.now() - fault));
         leads_still(stage, &leader)?;
         heal(stage)

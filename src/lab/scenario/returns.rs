@@ -19,7 +19,7 @@ pub const OLD_LEADER_CUT_OFF: Scenario = Scenario {
         stage.start(&[&old])?;
         let since = stage.recorder.now();
         stage.wait_success("the first write", stage.writes(), fault, stage.patience(90))?;
-        stage.expect_for("the old leader to take no write", Duration::from_secs(20), |stage| {
+        stage.expect_for("the old leader to take no write", Duration::from_secs(8), |stage| {
             Ok(!wrote(stage, &old, since))
         })?;
         stage.heal()?;

@@ -3,6 +3,7 @@
 //! Owns the words in which scenarios are written. Every fault and every mend is a mark in the timeline. Every wait has a
 //! limit, and says when it was in vain what it waited for and how the machines were then.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,6 +66,8 @@ pub struct Stage<'a> {
     pub figures: Vec<Figure>,
     /// The clients, the first one started by the suite.
     pub clients: Vec<Client>,
+    /// When the last fault had taken effect: what was sent after a fault's mark and before this may still have come through.
+    pub(super) in_effect: Cell<Duration>,
 }
 
 /// Machines, and what is done to them.
@@ -97,6 +100,7 @@ impl Stage<'_> {
     pub fn kill(&self, name: &str, what: &str) -> Result<Duration, Failure> {
         let at = self.fault(&format!("cut the power of {name}{}", comma(what)));
         self.machine(name)?.kill()?;
+        self.in_effect.set(self.recorder.now());
         Ok(at)
     }
 
@@ -104,6 +108,7 @@ impl Stage<'_> {
     pub fn stop(&self, name: &str) -> Result<Duration, Failure> {
         let at = self.fault(&format!("shut {name} down"));
         self.machine(name)?.stop(self.patience(60))?;
+        self.in_effect.set(self.recorder.now());
         Ok(at)
     }
 
@@ -129,6 +134,7 @@ impl Stage<'_> {
     pub fn cut(&self, name: &str, what: &str) -> Result<Duration, Failure> {
         let at = self.fault(&format!("cut {name} off{}", comma(what)));
         self.lab.network().cut(name)?;
+        self.in_effect.set(self.recorder.now());
         Ok(at)
     }
 
@@ -137,6 +143,7 @@ impl Stage<'_> {
         let shown: Vec<String> = groups.iter().map(|group| group.join(" + ")).collect();
         let at = self.fault(&format!("split the network: {}", shown.join(" | ")));
         self.lab.network().partition(groups)?;
+        self.in_effect.set(self.recorder.now());
         Ok(at)
     }
 
@@ -144,6 +151,7 @@ impl Stage<'_> {
     pub fn sever(&self, names: &[&str]) -> Result<Duration, Failure> {
         let at = self.fault(&format!("keep {} from hearing one another", names.join(" and ")));
         self.lab.network().sever(names)?;
+        self.in_effect.set(self.recorder.now());
         Ok(at)
     }
 
@@ -383,9 +391,12 @@ impl Stage<'_> {
         Of { client: self.clients.first().map_or(usize::MAX, Client::index), writes: true }
     }
 
-    /// Waits for the first success of a request that was sent after `fault`. Gives how long after it that was.
+    /// Waits for the first success of a request that was sent when `fault` had taken effect. Gives how long after the
+    /// fault's mark that was.
     pub fn wait_success(&self, what: &str, of: Of, fault: Duration, limit: Duration) -> Result<Duration, Failure> {
-        self.wait(what, limit, |stage| Ok(measure::first_success(&stage.recorder.read().requests, of, fault)))
+        let effect = self.in_effect.get().max(fault);
+        let success = |stage: &Self| measure::first_success(&stage.recorder.read().requests, of, effect);
+        Ok(self.wait(what, limit, |stage| Ok(success(stage)))? + effect - fault)
     }
 
     /// Waits until reads and writes of the first client have come through for two seconds without a failure.

@@ -168,6 +168,7 @@ impl Company<'_> {
             began,
             figures: Vec::new(),
             clients: Vec::new(),
+            in_effect: std::cell::Cell::new(Duration::ZERO),
         }
     }
 

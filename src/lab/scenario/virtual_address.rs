@@ -22,10 +22,12 @@ pub const HOLDER_DIES: Scenario = Scenario {
             stage.wait_whole()?;
         }
         let fault = stage.kill(&holder, "which holds the virtual address")?;
-        stage.wait_success("the first read", stage.reads(), fault, stage.patience(60))?;
-        stage.wait_success("the first write", stage.writes(), fault, stage.patience(60))?;
+        let read = stage.wait_success("the first read", stage.reads(), fault, stage.patience(60))?;
+        let write = stage.wait_success("the first write", stage.writes(), fault, stage.patience(60))?;
         stage.wait_served(stage.patience(90))?;
         tell(stage, fault);
+        stage.seconds("until the first read", read, None);
+        stage.seconds("until the first write", write, None);
         let new = stage.holder()?;
         stage.check(new != holder, || format!("{holder} is off and still holds the virtual address"))?;
         stage.start(&[&holder])?;
@@ -36,16 +38,12 @@ pub const HOLDER_DIES: Scenario = Scenario {
 };
 
 fn tell(stage: &mut Stage<'_>, fault: Duration) {
-    let (reads, writes, now) = (stage.reads(), stage.writes(), stage.recorder.now());
+    let (reads, now) = (stage.reads(), stage.recorder.now());
     let requests = stage.recorder.read().requests.clone();
-    if let Some(contact) = measure::first_contact(&requests, reads, fault) {
-        stage.seconds("without the virtual address: until the first connection", contact, Some(2.0));
-    }
-    if let Some(answer) = measure::first_success(&requests, reads, fault) {
-        stage.seconds("until the first read", answer, None);
-    }
-    if let Some(write) = measure::first_success(&requests, writes, fault) {
-        stage.seconds("until the first write", write, None);
+    let effect = stage.in_effect.get();
+    if let Some(contact) = measure::first_contact(&requests, reads, effect) {
+        let without = contact + effect - fault;
+        stage.seconds("without the virtual address: until the first connection", without, Some(2.0));
     }
     if let Some(last) = measure::outage(&requests, reads, fault, now) {
         stage.seconds("until no read fails any more", last, None);
