@@ -159,12 +159,17 @@ pub fn check(
     vendored.bytes = wanted.iter().map(|wanted| wanted.size).sum();
     let mut vouched = BTreeSet::new();
     let mut unproven = BTreeSet::new();
+    let mut keyrings = BTreeSet::new();
     for (archive, suite) in suites(lock, archives)? {
+        if keyrings.insert(archive.name.as_str()) {
+            vendored.bytes += archive.keyring_bytes.as_deref().unwrap_or_default().len() as u64;
+        }
         let Some(served) = served_in(directory, archive, suite) else {
             vendored.warnings.push(release_gone(archive, suite));
             unproven.insert(archive.name.as_str());
             continue;
         };
+        vendored.bytes += (served.bytes.len() + served.detached.as_ref().map_or(0, Vec::len)) as u64;
         let keyring = keyring_of(archive)?;
         let judged = match release::judge(archive, &suite.name, &served, &keyring, now, Pinned::Release(suite)) {
             Ok(judged) => judged,

@@ -68,8 +68,8 @@ impl Lab {
         })?;
         let chosen = choose(cluster, &plan.nodes)?;
         let outputs = fs::canonicalize(&plan.outputs).on("open", &plan.outputs).map_err(Diagnostic::from)?;
-        for node in &chosen {
-            RoleImage::open(&outputs, &node.role)?;
+        for role in plan.spec.roles.iter().filter(|role| chosen.iter().any(|node| node.role == role.name)) {
+            RoleImage::open(&outputs, &role.name)?.fits(plan.spec, role)?;
         }
         let directory = std::path::absolute(&plan.directory).on("open", &plan.directory).map_err(Diagnostic::from)?;
         let mut written =
@@ -79,19 +79,28 @@ impl Lab {
             written.ports.insert(facts.name.clone(), Port { number, segment: 0, isolated: false });
             written.nodes.push(node);
         }
-        let ledger = Arc::new(Ledger::create(&directory, written)?);
-        let lab = Self::with(ledger)?;
-        lab.network.make()?;
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        let vault = Vault::create(plan.spec, cluster, now)?;
-        lab.secrets().create(&vault)?;
-        let key = lab.directory().join("operator.key");
-        private::write(&key, vault.operator.private.0.as_bytes()).map_err(Diagnostic::from)?;
-        for machine in &lab.machines {
-            files::make_directory(&lab.ledger.node_directory(&machine.identity().name)).map_err(Diagnostic::from)?;
-            machine.set_seed(Some(&lab.plant(plan.spec, &machine.identity().name)?.nocloud()))?;
-        }
+        let lab = Self::with(Arc::new(Ledger::create(&directory, written)?))?;
+        lab.furnish(plan.spec, cluster).inspect_err(|_| {
+            // What was made of it is of no use; if this fails too, `down` can be tried again.
+            let _ = Self::down(&directory, false);
+        })?;
         Ok(lab)
+    }
+
+    /// Makes the network, the secrets and the seeds.
+    fn furnish(&self, spec: &Spec, cluster: &Cluster) -> Result<(), Report> {
+        self.network.make()?;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let vault = Vault::create(spec, cluster, now)?;
+        self.secrets().create(&vault)?;
+        let key = self.directory().join("operator.key");
+        private::write(&key, vault.operator.private.0.as_bytes()).map_err(Diagnostic::from)?;
+        for machine in &self.machines {
+            let name = &machine.identity().name;
+            files::make_directory(&self.ledger.node_directory(name)).map_err(Diagnostic::from)?;
+            machine.set_seed(Some(&self.plant(spec, name)?.nocloud()))?;
+        }
+        Ok(())
     }
 
     /// Finds the lab in `directory`.

@@ -4,6 +4,7 @@
 //! its processes end at once, whoever started them. Reference: the kernel's Documentation/admin-guide/cgroup-v2.rst.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -60,11 +61,20 @@ impl Group {
             return Ok(());
         }
         let kill = self.path.join("cgroup.kill");
-        fs::write(&kill, "1").on("write", &kill)?;
         tools::wait_for(&format!("the processes of `{}` to end", self.path.display()), GONE_WITHIN, || {
-            Ok((!self.is_populated()).then_some(()))
-        })?;
-        remove_tree(&self.path).on("remove", &self.path).map_err(Diagnostic::from)
+            match fs::write(&kill, "1") {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error).on("write", &kill)?,
+                _ if self.is_populated() => return Ok(None),
+                _ => {}
+            }
+            match remove_tree(&self.path) {
+                Ok(()) => Ok(Some(())),
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(Some(())),
+                // Someone who was about to join has joined.
+                Err(error) if error.kind() == ErrorKind::ResourceBusy => Ok(None),
+                Err(error) => Err(error).on("remove", &self.path)?,
+            }
+        })
     }
 
     /// Whether any process is in it or under it.

@@ -6,6 +6,8 @@ use serde::Deserialize;
 
 use crate::image::opened::Opened;
 use crate::report::{Diagnostic, Kind};
+use crate::seed;
+use crate::spec::{Role, Spec};
 
 /// A role's disk image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,12 +20,21 @@ pub struct RoleImage {
     pub size: u64,
     /// The paths that survive a reboot.
     pub state: Vec<String>,
+    table: Table,
 }
 
 /// The part of the image's own table that is used.
-#[derive(Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 struct Table {
+    image: String,
+    late: Vec<Late>,
     state: Vec<String>,
+}
+
+/// A file that a seed brings.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+struct Late {
+    path: String,
 }
 
 impl RoleImage {
@@ -49,6 +60,21 @@ impl RoleImage {
         let table = opened.bytes("usr/lib/rolecast/image.json").ok_or_else(|| broken("it has no table".to_owned()))?;
         let table: Table = serde_json::from_slice(&table).map_err(|error| broken(error.to_string()))?;
         let (offset, size) = opened.root_range;
-        Ok(Self { offset, size, state: table.state, disk })
+        Ok(Self { offset, size, state: table.state.clone(), disk, table })
+    }
+
+    /// Makes sure that seeds planted from `spec` are for this image.
+    ///
+    /// # Errors
+    /// When the image was built from another image file, or from another state of it.
+    pub fn fits(&self, spec: &Spec, role: &Role) -> Result<(), Diagnostic> {
+        let now = seed::late_files(spec, role).into_iter().map(|file| file.path);
+        if self.table.image == spec.name && now.eq(self.table.late.iter().map(|late| late.path.clone())) {
+            return Ok(());
+        }
+        let message = format!("`{}` was built from another state of the image file", self.disk.display());
+        Err(Diagnostic::error(Kind::Input, message)
+            .note(format!("it is of `{}`, and waits for other files than seeds bring now", self.table.image))
+            .hint("`rolecast build` it again"))
     }
 }

@@ -4,7 +4,7 @@
 //! images/VERSION/ROLE/   vmlinuz, initrd.img, root.img (hard links to the build's own, or copies)
 //! boot/MAC.ipxe          what each machine boots, for iPXE
 //! grub/grub.cfg-01-MAC   the same for GRUB
-//! seed/NODE/             user-data, meta-data, network-config
+//! seed/NODE/             user-data, meta-data, network-config; vendor-data, empty
 //! dnsmasq.conf           DHCP and TFTP for the listed machines only
 //! ```
 
@@ -25,6 +25,9 @@ use crate::sys::private;
 
 /// What a machine loads.
 const LOADED: [&str; 3] = ["vmlinuz", "initrd.img", "root.img"];
+
+/// Where cloud-init (25.1) asks a server for it and finds none, it asks ten times more, a second apart.
+const VENDOR_DATA: (&str, &str) = ("vendor-data", "");
 
 /// What is to be published.
 #[derive(Clone, Copy, Debug)]
@@ -141,9 +144,12 @@ impl Publication<'_> {
     /// Writes a node's seed. One that holds secrets is readable by the group of the tree's top alone: the server's.
     fn seed(&self, top: &Path, planted: &Planted, open: bool) -> Result<(), FileError> {
         let directory = top.join("seed").join(&planted.ticket.node);
+        let nocloud = planted.nocloud();
+        let mut files = nocloud.files().into_iter().chain([VENDOR_DATA]);
         if open {
-            files::make_directory(&directory)?;
-            return planted.nocloud().files().iter().try_for_each(|(name, text)| write(&directory.join(name), text));
+            files.try_for_each(|(name, text)| write(&directory.join(name), text))?;
+            // It may have held secrets before.
+            return fs::set_permissions(&directory, Permissions::from_mode(0o755)).on("open to the server", &directory);
         }
         let group = fs::metadata(top).on("look at", top)?.gid();
         let give = |path: &Path, mode: u32| {
@@ -151,7 +157,7 @@ impl Publication<'_> {
             fs::set_permissions(path, Permissions::from_mode(mode)).on("open to the server's group", path)
         };
         private::directory(&directory)?;
-        for (name, text) in planted.nocloud().files() {
+        for (name, text) in files {
             let path = directory.join(name);
             private::write(&path, text.as_bytes())?;
             give(&path, 0o640)?;

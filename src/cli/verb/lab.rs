@@ -67,7 +67,7 @@ fn up(arguments: &LabUpArguments, settings: &Settings) -> Result<Done, Report> {
         nodes: arguments.nodes.clone(),
         directory: directory(&arguments.place, Some(&path.project)),
     })?;
-    lab.start_all()?;
+    lab.start_all().map_err(|diagnostic| diagnostic.hint("`rolecast lab down` removes what was made so far"))?;
     let within = match back_end {
         BackEnd::Container => JOINED_WITHIN,
         BackEnd::Qemu => JOINED_WITHIN * 10,
