@@ -137,8 +137,7 @@ section end
 #[test]
 fn no_clock_is_read_where_bytes_are_made() {
     /// Expiry of Releases; ages in the store; how long a run or a step took.
-    const MAY: [&str; 9] =
-        ["archive/", "store/", "cli/", "join/", "lab/", "seed/", "sys/", "bin/", "layer/tests/"];
+    const MAY: [&str; 9] = ["archive/", "store/", "cli/", "join/", "lab/", "seed/", "sys/", "bin/", "layer/tests/"];
     let mut asking = Vec::new();
     for path in files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")) {
         let name = path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).expect("found there");

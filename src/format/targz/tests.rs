@@ -332,8 +332,10 @@ fn a_tarball_that_is_cut_or_broken_ends_in_an_error() {
     }
 }
 
-/// Names of directories and files, contents, and what belongs to each.
-fn nodes() -> impl Strategy<Value = Vec<(Vec<u8>, u16, u32, i64, Vec<u8>, u8)>> {
+/// A name, mode, owner, time, content or link target, and what decides the kind.
+type Drawn = (Vec<u8>, u16, u32, i64, Vec<u8>, u8);
+
+fn nodes() -> impl Strategy<Value = Vec<Drawn>> {
     let name =
         proptest::collection::vec(any::<u8>().prop_filter("no separator", |byte| !matches!(byte, 0 | b'/')), 1..120);
     let name = name.prop_filter("no dots alone", |name| name != b"." && name != b"..");
