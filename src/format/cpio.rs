@@ -181,12 +181,12 @@ mod tests {
             for (name, (mode, link, text)) in &files {
                 let kind = if *link { Kind::Symlink(text.replace('\0', "").into_bytes()) } else { Kind::File(objects.keep(text.as_bytes())) };
                 if !matches!(&kind, Kind::Symlink(target) if target.is_empty()) {
-                    entries.insert(TreePath::parse(name).unwrap(), Entry { mode: *mode & 0o777, kind });
+                    entries.insert(TreePath::parse(name).unwrap(), Entry { mode: *mode & 0o377 | 0o400, kind });
                 }
             }
             let folder = tempfile::tempdir().unwrap();
             let mut child = Command::new("cpio")
-                .args(["--quiet", "-i", "--no-absolute-filenames"])
+                .args(["--quiet", "-i"])
                 .current_dir(folder.path())
                 .stdin(Stdio::piped())
                 .spawn()

@@ -92,9 +92,7 @@ fn facts(manifest: &Manifest) -> Vec<(&'static str, String)> {
     ]
 }
 
-type Keyed = BTreeMap<(Option<String>, String, String), packages::Known>;
-
-fn keyed(manifest: &Manifest) -> Keyed {
+fn keyed(manifest: &Manifest) -> packages::Keyed {
     let entries = manifest.packages.iter().map(|package| {
         let key = (Some(package.layer.clone()), package.name.clone(), package.architecture.clone());
         (key, (package.version.clone(), package.sha256.to_string()))

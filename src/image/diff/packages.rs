@@ -52,11 +52,11 @@ pub fn installed(status: &str) -> Vec<Installed> {
 /// What a package is known by on one side: its version, and its digest where there is one.
 pub type Known = (String, String);
 
-/// The packages whose versions or digests differ, by layer, name and architecture.
-pub fn changes(
-    before: &BTreeMap<(Option<String>, String, String), Known>,
-    after: &BTreeMap<(Option<String>, String, String), Known>,
-) -> Vec<PackageChange> {
+/// The packages of one side, by layer, name and architecture.
+pub type Keyed = BTreeMap<(Option<String>, String, String), Known>;
+
+/// The packages whose versions or digests differ, in order.
+pub fn changes(before: &Keyed, after: &Keyed) -> Vec<PackageChange> {
     let keys: BTreeSet<_> = before.keys().chain(after.keys()).collect();
     let changed = keys.into_iter().filter(|key| before.get(*key) != after.get(*key));
     changed
@@ -71,7 +71,7 @@ pub fn changes(
 }
 
 /// As [`changes`] takes them.
-pub fn keyed(packages: &[Installed]) -> BTreeMap<(Option<String>, String, String), Known> {
+pub fn keyed(packages: &[Installed]) -> Keyed {
     let entry = |package: &Installed| {
         ((None, package.name.clone(), package.architecture.clone()), (package.version.clone(), String::new()))
     };
