@@ -10,9 +10,8 @@ use rolecast::join::run::{self, Join};
 use rolecast::join::status::Status;
 use rolecast::join::tables::Tables;
 use rolecast::join::world::World;
-use rolecast::join::{lay, machine, operate, record};
+use rolecast::join::{Ticket, lay, machine, operate, record};
 use rolecast::report::{Diagnostic, Kind, Report, Style, render};
-use rolecast::ticket::Ticket;
 
 const USAGE: &str = "\
 usage: rolecast-join COMMAND

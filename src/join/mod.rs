@@ -29,4 +29,5 @@ pub mod tables;
 mod testing;
 pub mod world;
 
+pub use crate::ticket::Ticket;
 pub use status::Status;
