@@ -56,7 +56,7 @@ pub const DUPLICATE_ADDRESS: Scenario = Scenario {
     },
 };
 
-/// A region is given a host name that another region has.
+/// A machine has the name of another, as a copy of it has.
 pub const DUPLICATE_HOST_NAME: Scenario = Scenario {
     name: "duplicate-host-name",
     number: 9,
@@ -68,7 +68,9 @@ pub const DUPLICATE_HOST_NAME: Scenario = Scenario {
         let other = stage.cast.racks.iter().find(|name| **name != rack).cloned();
         let other = other.ok_or_else(|| Failure("there is only one rack".into()))?;
         stage.fault(&format!("{rack} is given the seed of {other}"));
-        stage.seed_of(&rack, &other, |_| {})?;
+        // For the card that it has: a machine that was copied.
+        let mac = stage.machine(&rack)?.identity().mac.clone();
+        stage.seed_of(&rack, &other, |planted| planted.mac = Some(mac))?;
         stage.start(&[&rack])?;
         says(stage, &rack, "also used by")?;
         let holds = stage.state(&other)?.text();

@@ -193,7 +193,7 @@ impl Company<'_> {
             machine.kill()?;
             machine.wipe_state()?;
         }
-        Ok(())
+        self.sow()
     }
 
     fn form(&mut self) -> Outcome {
@@ -203,8 +203,18 @@ impl Company<'_> {
         self.between()?.wait_whole().map(drop)
     }
 
+    /// Every machine's own seed, whatever a scenario put in its place.
+    fn sow(&self) -> Outcome {
+        for machine in self.lab.machines() {
+            let seed = self.lab.plant(self.spec, &machine.identity().name)?.nocloud();
+            machine.set_seed(Some(&seed))?;
+        }
+        Ok(())
+    }
+
     fn repair(&self, passed: bool) -> Outcome {
         self.lab.network().heal_all()?;
+        self.sow()?;
         self.lab.start_all()?;
         let stage = self.between()?;
         match passed {
