@@ -1,5 +1,8 @@
 //! OpenPGP keys for archives that the tests make: Ed25519, from a seed, so that a test run repeats the last one.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
 use pgp::composed::{
     ArmorOptions, CleartextSignedMessage, KeyType, SecretKeyParamsBuilder, SignedPublicKey, SignedSecretKey,
 };
@@ -20,8 +23,15 @@ pub struct Key {
 }
 
 impl Key {
-    /// The key of this seed: another seed, another key.
+    /// The key of this seed: another seed, another key. Made once: its own signatures bear the time of their making,
+    /// and two worlds of one run are to have the same keyring.
     pub fn new(seed: u64) -> Self {
+        static MADE: Mutex<BTreeMap<u64, Key>> = Mutex::new(BTreeMap::new());
+        let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+        made.entry(seed).or_insert_with(|| Self::make(seed)).clone()
+    }
+
+    fn make(seed: u64) -> Self {
         let mut parameters = SecretKeyParamsBuilder::default();
         parameters
             .key_type(KeyType::Ed25519Legacy)
