@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use rayon::prelude::*;
+
 use crate::digest::Digest;
 use crate::sys::files::Context as _;
 
@@ -82,6 +84,20 @@ impl Store {
         Ok(collected)
     }
 
+    /// Hashes every object that this process did not hash before, and takes away those that were altered: where one
+    /// was, others may be. [`Store::take_discarded`] tells which.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn scrub(&self) -> Result<(), StoreError> {
+        let objects = self.objects()?;
+        objects.par_iter().try_for_each(|(digest, _)| match self.open_verified(digest) {
+            // One that another build's collection took meanwhile is none that was altered.
+            Ok(_) | Err(StoreError::Altered(_) | StoreError::Missing(_)) => Ok(()),
+            Err(error) => Err(error),
+        })
+    }
+
     fn result_files(&self) -> Result<Vec<PathBuf>, StoreError> {
         let mut files = Vec::new();
         for step in entries(&self.root.join("results"))? {
@@ -121,6 +137,20 @@ mod tests {
     use crate::digest::Key;
 
     use super::*;
+
+    #[test]
+    fn scrubbing_takes_away_what_was_altered_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let (good, bad) = (store.put(b"good").unwrap(), store.put(b"bad").unwrap());
+        drop(store);
+        let store = Store::open(directory.path()).unwrap();
+        fs::remove_file(store.object_path(&bad)).unwrap();
+        fs::write(store.object_path(&bad), "mad").unwrap();
+        store.scrub().unwrap();
+        assert!(store.has(&good) && !store.has(&bad));
+        assert_eq!(store.take_discarded(), [bad]);
+    }
 
     #[test]
     fn a_collection_keeps_what_recent_results_need() {

@@ -123,7 +123,7 @@ fn a_full_disk_is_told_and_the_store_stays_usable() {
     let project = world.project();
     let rolecast = world.rolecast(&project);
     // Enough for the packages, too little for their files.
-    let mounted = Tmpfs::new(&rolecast.store, "size=48m");
+    let mounted = Tmpfs::new(&rolecast.store, "size=48m,mode=0755");
     let error = rolecast.build(IMAGE, &[]).fails();
     assert!(error.contains("no space left on device"), "{error}");
     assert!(error.contains("[STORE]") && error.contains("free space"), "{error}");

@@ -64,8 +64,8 @@ pub(super) fn make(arguments: &BuildArguments, settings: &Settings) -> Result<(V
     Ok((built, build.warnings))
 }
 
-/// How often a build is run again because an object of the store was found altered; each time at least one fewer is.
-const REPAIRS: usize = 8;
+/// How often a build is run again because an object of the store was found altered. All that are go at the first time.
+const REPAIRS: usize = 2;
 
 /// A build that is going on.
 struct Build<'a> {
@@ -108,14 +108,21 @@ impl Build<'_> {
         self.relock(stale.as_ref())
     }
 
-    /// Whether the store took away altered objects, so that running again makes them anew; warns of them.
+    /// Whether the store took away altered objects, so that running again makes them anew; warns of them. Where one
+    /// was altered others may be, so all are looked at.
     fn repaired(&mut self) -> bool {
-        let discarded = self.world.store.take_discarded();
-        for digest in &discarded {
-            let message = format!("the object {digest} in the store was altered: it is made or fetched anew");
-            self.warnings.push(Diagnostic::warning(message).note("a disk fault or another program changed it"));
+        let mut discarded = self.world.store.take_discarded();
+        if discarded.is_empty() || self.world.store.scrub().is_err() {
+            return false;
         }
-        !discarded.is_empty()
+        discarded.extend(self.world.store.take_discarded());
+        let message = format!("{} objects in the store were altered: they are made or fetched anew", discarded.len());
+        let mut warning = Diagnostic::warning(message).note("a disk fault or another program changed them");
+        for digest in discarded.iter().take(5) {
+            warning = warning.note(format!("one is {digest}"));
+        }
+        self.warnings.push(warning);
+        true
     }
 
     fn relock(&mut self, previous: Option<&Lock>) -> Result<Lock, Report> {
