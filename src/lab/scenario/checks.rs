@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::lab::client::Rows;
+use crate::lab::machine::Exec;
 use crate::lab::timeline::measure::{self, Of};
 
 use super::stage::{Failure, Outcome, Stage};
@@ -38,9 +39,25 @@ impl Stage<'_> {
             let enough = streams.parse() == Ok(standbys) && (standbys == 0 || in_sync != "0");
             Ok(enough.then_some(()))
         })?;
+        let regions = &self.cast.regions;
+        self.wait("Patroni to know the synchronous standby", limit, |stage| {
+            let mut known = regions.len() < 2;
+            for region in regions {
+                known = known || stage.may_lead(region)?;
+            }
+            Ok(known.then_some(()))
+        })?;
         self.holder()?;
         self.wait_served(limit)?;
         Ok(self.recorder.now() - since)
+    }
+
+    /// Whether Patroni holds a region for the synchronous standby: only that one takes over from a leader. It writes that
+    /// down a round after PostgreSQL calls it synchronous.
+    pub(super) fn may_lead(&self, name: &str) -> Result<bool, Failure> {
+        let address = self.machine(name)?.identity().address;
+        let asks = format!("curl --silent --fail --cacert /etc/rolecast/ca.pem https://{address}:8008/sync");
+        Ok(self.machine(name)?.exec(&Exec::shell(&asks))?.succeeded())
     }
 
     /// Stops the clients and says what they saw: rows that are gone, gaps.

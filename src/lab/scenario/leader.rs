@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::lab::machine::Exec;
 use crate::lab::timeline::measure;
 
 use super::stage::{Outcome, Stage};
@@ -82,11 +81,8 @@ pub const SWITCHOVER: Scenario = Scenario {
 
 /// Moves the lead. Returns when that was asked for.
 pub fn switch_over(stage: &Stage<'_>, from: &str, to: &str) -> Result<Duration, super::Failure> {
-    // A replica that streams is chosen as the synchronous one a round of Patroni's later; until then it may not lead.
-    let address = stage.machine(to)?.identity().address;
-    let asks = format!("curl --silent --fail --cacert /etc/rolecast/ca.pem https://{address}:8008/sync");
     stage.expect_within(&format!("{to} to be the synchronous standby"), stage.patience(60), |stage| {
-        Ok(stage.machine(to)?.exec(&Exec::shell(&asks))?.succeeded())
+        stage.may_lead(to)
     })?;
     let at = stage.fault(&format!("switch over from {from} to {to}"));
     stage.shell(from, &format!("rolecast-join switchover --to {to} 2>&1"))?;
