@@ -244,6 +244,20 @@ pub enum LabBackEnd {
     Qemu,
 }
 
+/// What a lab is made of.
+#[derive(Debug, Args)]
+pub struct LabMachines {
+    /// What machines are made of
+    #[arg(long, value_name = "WHAT", default_value = "container")]
+    pub back_end: LabBackEnd,
+    /// Only these nodes [default: all of the cluster]
+    #[arg(long, value_name = "NODE", value_delimiter = ',')]
+    pub nodes: Vec<String>,
+    /// Where the images are
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    pub output: PathBuf,
+}
+
 /// `rolecast lab up`.
 #[derive(Debug, Args)]
 #[command(after_help = "Interrupted, it leaves the machines running: `rolecast lab down` removes them.
@@ -254,15 +268,9 @@ Examples:
 pub struct LabUpArguments {
     /// The image file; it describes a cluster
     pub image: PathBuf,
-    /// What machines are made of
-    #[arg(long, value_name = "WHAT", default_value = "container")]
-    pub back_end: LabBackEnd,
-    /// Only these nodes [default: all of the cluster]
-    #[arg(long, value_name = "NODE", value_delimiter = ',')]
-    pub nodes: Vec<String>,
-    /// Where the images are
-    #[arg(long, value_name = "DIR", default_value = "out")]
-    pub output: PathBuf,
+    /// What the lab is made of
+    #[command(flatten)]
+    pub machines: LabMachines,
     /// Where the lab is
     #[command(flatten)]
     pub place: LabPlace,
@@ -288,15 +296,9 @@ pub struct LabTestArguments {
     /// List the scenarios and what they prove, and play none
     #[arg(long)]
     pub list: bool,
-    /// What machines are made of
-    #[arg(long, value_name = "WHAT", default_value = "container")]
-    pub back_end: LabBackEnd,
-    /// Only these nodes [default: all of the cluster]
-    #[arg(long, value_name = "NODE", value_delimiter = ',')]
-    pub nodes: Vec<String>,
-    /// Where the images are
-    #[arg(long, value_name = "DIR", default_value = "out")]
-    pub output: PathBuf,
+    /// What the lab is made of
+    #[command(flatten)]
+    pub machines: LabMachines,
     /// Where report.html, junit.xml and timeline.txt go
     #[arg(long, value_name = "DIR", default_value = "out/lab")]
     pub report: PathBuf,

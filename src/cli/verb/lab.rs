@@ -51,20 +51,25 @@ pub fn directory(place: &LabPlace, project: Option<&Path>) -> PathBuf {
     }
 }
 
+/// What machines are made of, as the lab names it.
+pub(super) fn back_end(typed: LabBackEnd) -> BackEnd {
+    match typed {
+        LabBackEnd::Container => BackEnd::Container,
+        LabBackEnd::Qemu => BackEnd::Qemu,
+    }
+}
+
 fn up(arguments: &LabUpArguments, settings: &Settings) -> Result<Done, Report> {
     let project = Project::read(&arguments.image)?;
     let path = ImagePath::resolve(&arguments.image)?;
-    let back_end = match arguments.back_end {
-        LabBackEnd::Container => BackEnd::Container,
-        LabBackEnd::Qemu => BackEnd::Qemu,
-    };
+    let back_end = back_end(arguments.machines.back_end);
     let since = Instant::now();
     let lab = Lab::make(&LabPlan {
         spec: &project.spec,
         image: path.project.join(&path.file),
-        outputs: arguments.output.clone(),
+        outputs: arguments.machines.output.clone(),
         back_end,
-        nodes: arguments.nodes.clone(),
+        nodes: arguments.machines.nodes.clone(),
         directory: directory(&arguments.place, Some(&path.project)),
     })?;
     lab.start_all().map_err(|diagnostic| diagnostic.hint("`rolecast lab down` removes what was made so far"))?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::cli::Done;
-use crate::cli::args::{LabBackEnd, LabTestArguments};
+use crate::cli::args::LabTestArguments;
 use crate::cli::output;
 use crate::cli::settings::Settings;
 use crate::deb::date;
@@ -28,20 +28,17 @@ pub fn run(arguments: &LabTestArguments, settings: &Settings) -> Result<Done, Re
         return Ok(list(&scenarios));
     }
     let project = Project::read(&arguments.image)?;
-    let cast = Cast::of(&project.spec, &arguments.nodes)?;
-    let back_end = match arguments.back_end {
-        LabBackEnd::Container => BackEnd::Container,
-        LabBackEnd::Qemu => BackEnd::Qemu,
-    };
+    let cast = Cast::of(&project.spec, &arguments.machines.nodes)?;
+    let back_end = super::lab::back_end(arguments.machines.back_end);
     let directory = arguments.report.join("machines");
     // What an earlier run left there, which may have been interrupted.
     Lab::down(&directory, false)?;
     let lab = Lab::make(&LabPlan {
         spec: &project.spec,
         image: project.path.project.join(&project.path.file),
-        outputs: arguments.output.clone(),
+        outputs: arguments.machines.output.clone(),
         back_end,
-        nodes: arguments.nodes.clone(),
+        nodes: arguments.machines.nodes.clone(),
         directory: directory.clone(),
     })?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed());
