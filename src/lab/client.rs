@@ -1,15 +1,15 @@
 //! The clients that watch from outside: for a whole scenario they commit numbered rows and read, through the virtual
 //! address, and write down what they saw.
 //!
-//! Every tenth of a second a client sends one write and one read, each on a connection of its own and in a thread of its
-//! own. A new connection, because that is what a failover breaks and heals: one that is kept would measure how
+//! At a steady pace, ten times a second on containers, a client sends one write and one read, each on a connection of its
+//! own and in a thread of its own. A new connection, because that is what a failover breaks and heals: one that is kept would measure how
 //! long TCP holds on to a dead peer. A thread of its own, because a client that waits for its last answer before it asks
 //! again would look away for seconds at the very moment that matters. Never decides what is good; scenarios do.
 
 pub mod http;
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -19,11 +19,29 @@ use super::timeline::{Recorder, Request, RequestKind};
 
 use http::{Limits, ask};
 
-/// Between two writes, and between two reads, of a client.
-pub const PERIOD: Duration = Duration::from_millis(100);
+/// How often a client asks, and how long it waits.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Between two writes, and between two reads.
+    pub period: Duration,
+    /// How long a request may take.
+    pub limits: Limits,
+}
 
-/// How long a request may take: a person would have reloaded the page by then.
-pub const LIMITS: Limits = Limits { connect: Duration::from_secs(1), total: Duration::from_secs(3) };
+impl Pace {
+    /// Ten times a second; a person would have reloaded the page after three seconds.
+    pub const BRISK: Self = Self {
+        period: Duration::from_millis(100),
+        limits: Limits { connect: Duration::from_secs(1), total: Duration::from_secs(3) },
+    };
+
+    /// For emulated machines, where one answer takes more than a tenth of a second of a processor: ten of them a second
+    /// are an overload, and nothing else would be measured.
+    pub const EMULATED: Self = Self {
+        period: Duration::from_secs(2),
+        limits: Limits { connect: Duration::from_secs(5), total: Duration::from_secs(15) },
+    };
+}
 
 /// Where rows are committed and listed.
 const ROWS: &str = "/MAAS/stub/rows/";
@@ -73,15 +91,15 @@ impl Rows {
 }
 
 impl Client {
-    /// Starts asking `address`, port 80, from where `enter` leads. Row numbers count up from 1.
-    pub fn start(name: &str, address: IpAddr, port: u16, enter: Enter, recorder: &Recorder) -> Self {
+    /// Starts asking `target` from where `enter` leads. Row numbers count up from 1.
+    pub fn start(name: &str, target: SocketAddr, pace: Pace, enter: Enter, recorder: &Recorder) -> Self {
         let index = recorder.client(name);
-        let target = SocketAddr::new(address, port);
         let stop = Arc::new(AtomicBool::new(false));
         let rounds = Rounds {
             client: index,
             name: name.to_owned(),
             target,
+            pace,
             recorder: recorder.clone(),
             stop: Arc::clone(&stop),
             next: Arc::new(AtomicU64::new(1)),
@@ -166,6 +184,7 @@ struct Rounds {
     client: usize,
     name: String,
     target: SocketAddr,
+    pace: Pace,
     recorder: Recorder,
     stop: Arc<AtomicBool>,
     next: Arc<AtomicU64>,
@@ -183,10 +202,10 @@ impl Rounds {
             open.push(self.send(kind));
             open.retain(|thread| !thread.is_finished());
             writes = !writes;
-            due += PERIOD / 2;
+            due += self.pace.period / 2;
             // On a machine that was stopped for a while, go on from now instead of sending all that was missed.
             let now = Instant::now();
-            due = due.max(now.checked_sub(PERIOD).unwrap_or(now));
+            due = due.max(now.checked_sub(self.pace.period).unwrap_or(now));
             std::thread::sleep(due.saturating_duration_since(now));
         }
         for thread in open {
@@ -195,22 +214,23 @@ impl Rounds {
     }
 
     fn send(&self, kind: RequestKind) -> JoinHandle<()> {
-        let (client, target, recorder, name) = (self.client, self.target, self.recorder.clone(), self.name.clone());
+        let (client, target, limits) = (self.client, self.target, self.pace.limits);
+        let (recorder, name) = (self.recorder.clone(), self.name.clone());
         std::thread::spawn(move || {
             let sent = recorder.now();
-            let failure = once(kind, target, &name).err();
+            let failure = once(kind, target, &name, limits).err();
             recorder.request(Request { client, kind, sent, ended: recorder.now(), failure });
         })
     }
 }
 
 /// One request; only the right answer is a success.
-fn once(kind: RequestKind, target: SocketAddr, name: &str) -> Result<(), String> {
+fn once(kind: RequestKind, target: SocketAddr, name: &str, limits: Limits) -> Result<(), String> {
     let (answer, expected) = match kind {
-        RequestKind::Read => (ask(target, VERSION, None, LIMITS)?, 200),
+        RequestKind::Read => (ask(target, VERSION, None, limits)?, 200),
         RequestKind::Write(number) => {
             let body = serde_json::json!({ "n": number, "client": name }).to_string();
-            (ask(target, ROWS, Some(&body), LIMITS)?, 201)
+            (ask(target, ROWS, Some(&body), limits)?, 201)
         }
     };
     if answer.status != expected {

@@ -4,7 +4,7 @@
 //! Owns one thread a machine. A container is looked at through its PID 1: addresses and status are files of the kernel
 //! and of its root, the database is asked through one `psql` that stays, Patroni through its own port inside the
 //! machine's network namespace. Two processors run the whole cluster, so nothing is started anew for each look. A virtual
-//! machine is asked once a second by one program. Never asks one machine about another; never changes anything.
+//! machine is asked by one program, once a second or less often. Never asks one machine about another; never changes anything.
 
 mod database;
 mod patroni;
@@ -13,7 +13,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::cluster::Lab;
 use super::machine::{self, Exec};
@@ -25,8 +25,11 @@ use database::Question;
 /// Between two looks at a container.
 const PERIOD: Duration = Duration::from_millis(200);
 
-/// Between two looks at a virtual machine.
+/// Least time between two looks at a virtual machine.
 const REMOTE_PERIOD: Duration = Duration::from_secs(1);
+
+/// How many times as long as a look at a virtual machine takes it is left alone: looking must not be what it is busy with.
+const REMOTE_REST: u32 = 8;
 
 /// Looks until it is dropped.
 #[derive(Debug)]
@@ -95,8 +98,9 @@ impl Eye {
                 // Returns when the machine is off, or another boot of it runs.
                 Some(process) => self.watch_container(machine, process),
                 None if machine.is_running() => {
+                    let began = Instant::now();
                     self.tell(machine, &self.look_remotely(machine));
-                    std::thread::sleep(REMOTE_PERIOD);
+                    std::thread::sleep(REMOTE_PERIOD.max(began.elapsed() * REMOTE_REST));
                 }
                 None => {
                     self.see_off();

@@ -66,7 +66,7 @@ fn here() -> Enter {
 fn a_client_writes_down_what_it_saw_and_counts_what_is_gone() {
     let server = server();
     let recorder = Recorder::start(Recording::default(), Box::new(|_| {}));
-    let mut client = Client::start("c1", Ipv4Addr::LOCALHOST.into(), server.port, here(), &recorder);
+    let mut client = Client::start("c1", (Ipv4Addr::LOCALHOST, server.port).into(), Pace::BRISK, here(), &recorder);
     std::thread::sleep(Duration::from_millis(900));
     server.broken.store(true, Ordering::Relaxed);
     let from = recorder.now();

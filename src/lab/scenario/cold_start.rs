@@ -52,7 +52,7 @@ pub const STANDBY_FIRST: Scenario = Scenario {
     },
 };
 
-/// What a whole cluster has beyond what the suite looks at: both APIs, both racks, the DHCP pair.
+/// What a whole cluster has beyond what the suite looks at: both APIs, the racks, and of two racks the DHCP pair.
 pub fn is_complete(stage: &mut Stage<'_>) -> Outcome {
     stage.wait_whole()?;
     let leader = stage.leader()?;
@@ -64,9 +64,12 @@ pub fn is_complete(stage: &mut Stage<'_>) -> Outcome {
                  maasserver_regionrackrpcconnection ON rack_controller_id = maasserver_node.id;\n";
     let mut expected = stage.cast.racks.clone();
     expected.sort();
-    stage.wait("both racks to be connected", stage.patience(60), |stage| {
+    stage.wait("the racks to be connected", stage.patience(60), |stage| {
         Ok((stage.sql(&leader, "maasdb", racks)? == expected.join(",")).then_some(()))
     })?;
+    if expected.len() < 2 {
+        return Ok(());
+    }
     let pair = "SELECT dhcp_on, one.hostname, two.hostname FROM maasserver_vlan \
                 LEFT JOIN maasserver_node one ON one.id = primary_rack_id \
                 LEFT JOIN maasserver_node two ON two.id = secondary_rack_id WHERE dhcp_on;\n";

@@ -1,7 +1,10 @@
-//! Proof 11: the first boot of a disk image with a volume named `CIDATA`.
+//! Proof 11: the first boot of a disk image with a volume named `CIDATA`, and of a machine without a disk over PXE.
 
+use crate::lab::BootServer;
 use crate::lab::machine::BackEnd;
 
+use super::stage::{Failure, Outcome, Stage};
+use super::suite::CLIENTS;
 use super::{Begins, Scenario};
 
 /// What only the firmware's way shows: the sealed root, and where the seed came from.
@@ -29,3 +32,48 @@ pub const FIRST_BOOT: Scenario = Scenario {
         Ok(())
     },
 };
+
+/// A machine that has nothing but its card: loader, kernel, root and seed come from the tree of `rolecast publish`.
+pub const NETWORK_BOOT: Scenario = Scenario {
+    name: "network-boot",
+    number: 11,
+    proves: "A rack without a disk boots over PXE from the published tree, finds its seed by HTTP, and joins",
+    on: &[BackEnd::Qemu],
+    begins: Begins::Formed,
+    run: |stage| {
+        let rack = stage.cast.racks.first().ok_or_else(|| Failure("there is no rack".into()))?.clone();
+        // The racks answer DHCP requests too, and would be heard first.
+        for name in stage.cast.racks.clone() {
+            stage.kill(&name, "so that only the boot server answers")?;
+        }
+        stage.fault(&format!("take the disk and the seed of {rack} away"));
+        stage.machine(&rack)?.set_seed(None)?;
+        stage.machine(&rack)?.set_network_boot(true)?;
+        let played = boot_from_network(stage, &rack);
+        stage.mend(&format!("give {rack} its disk back"));
+        stage.machine(&rack)?.kill()?;
+        stage.machine(&rack)?.set_network_boot(false)?;
+        stage.reimage(&rack)?;
+        played
+    },
+};
+
+fn boot_from_network(stage: &mut Stage<'_>, rack: &str) -> Outcome {
+    let none = || Failure("the network has no free address for a boot server".into());
+    let address = *stage.cast.free.get(CLIENTS).ok_or_else(none)?;
+    let server = BootServer::start(stage.lab, stage.spec, address, true)?;
+    stage.start(&[rack])?;
+    let joined = stage.wait_joined(&[rack], stage.patience(300))?;
+    stage.seconds("power on to joined, over the network", joined, None);
+    let root = stage.shell(rack, "veritysetup status root | grep status; cat /proc/cmdline")?;
+    stage.check(root.contains("verified") && root.contains("roothash="), || {
+        format!("the root of {rack} is not sealed:\n{root}")
+    })?;
+    let asked = server.requests();
+    for path in ["rack/root.img".to_owned(), format!("{rack}/user-data")] {
+        stage.check(asked.iter().any(|asked| asked.ends_with(&path)), || {
+            format!("{path} came from elsewhere; asked for was: {asked:?}")
+        })?;
+    }
+    stage.check_members()
+}

@@ -66,6 +66,7 @@ const BOTH: &[BackEnd] = &[BackEnd::Container, BackEnd::Qemu];
 pub const ALL: &[Scenario] = &[
     cold_start::COLD_START,
     first_boot::FIRST_BOOT,
+    first_boot::NETWORK_BOOT,
     leader::SWITCHOVER,
     virtual_address::HOLDER_DIES,
     api::API_DIES,

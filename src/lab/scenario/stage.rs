@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::lab::client::{Client, Enter};
+use crate::lab::client::{Client, Enter, Pace};
 use crate::lab::cluster::Lab;
 use crate::lab::machine::{BackEnd, Exec, Machine};
 use crate::lab::timeline::measure::{self, Of};
@@ -20,6 +20,9 @@ use super::cast::Cast;
 
 /// Between two looks of a wait.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// … on emulated machines, where a look takes half a second of the machine that is waited for.
+const EMULATED_LOOK: Duration = Duration::from_secs(3);
 
 /// Why a scenario failed.
 #[derive(Debug, thiserror::Error)]
@@ -237,8 +240,12 @@ impl Stage<'_> {
                 let seconds = limit.as_secs_f64();
                 return Err(Failure(format!("waited {seconds:.0} s for {what}, in vain\n{}{last}", self.situation())));
             }
-            std::thread::sleep(LOOK);
+            std::thread::sleep(self.between_looks());
         }
+    }
+
+    fn between_looks(&self) -> Duration {
+        if self.is_emulated() { EMULATED_LOOK } else { LOOK }
     }
 
     /// Waits for a condition. Gives how long it took.
@@ -266,7 +273,7 @@ impl Stage<'_> {
                 let after = (self.recorder.now() - since).as_secs_f64();
                 return Err(Failure(format!("{what}: no longer after {after:.1} s\n{}", self.situation())));
             }
-            std::thread::sleep(LOOK);
+            std::thread::sleep(self.between_looks());
         }
         Ok(())
     }
@@ -377,7 +384,9 @@ impl Stage<'_> {
             Ok(())
         });
         let name = format!("{}/{station}", self.name);
-        self.clients.push(Client::start(&name, self.cast.virtual_address.into(), 80, enter, self.recorder));
+        let target = (self.cast.virtual_address, 80).into();
+        let pace = if self.is_emulated() { Pace::EMULATED } else { Pace::BRISK };
+        self.clients.push(Client::start(&name, target, pace, enter, self.recorder));
         Ok(())
     }
 

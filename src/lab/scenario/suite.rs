@@ -28,6 +28,9 @@ const STATION: &str = "c1";
 /// The client on the other side of a partition.
 pub const OTHER_STATION: &str = "c2";
 
+/// How many of the free addresses those two take.
+pub const CLIENTS: usize = 2;
+
 /// What to play, and where.
 pub struct Orders<'a> {
     /// The scenarios, in order.
