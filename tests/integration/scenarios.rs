@@ -1,7 +1,8 @@
-//! The lab's scenarios on containers: the built images as a cluster, broken in every way that it has to withstand.
+//! The lab's scenarios: the built images as a cluster, broken in every way that it has to withstand.
 //!
-//! One test, because the scenarios share a cluster. Its figures and timeline are told on standard error. It plays those
-//! below, one of every kind of fault; `ROLECAST_TEST_SCENARIOS=all`, or a list of names, plays others.
+//! One test for each back end, because scenarios share a cluster. Figures and timeline are told on standard error. They
+//! play those below; `ROLECAST_TEST_SCENARIOS=all` (on virtual machines `ROLECAST_TEST_EMULATED=all`), or a list of names,
+//! plays others.
 
 use std::fs;
 use std::path::Path;
@@ -15,16 +16,17 @@ use crate::support::project::Project;
 const PLAYED: &str = "cold-start switchover address-holder-dies leader-dies partition-leader rack-replaced wrong-secret \
                       dhcp-leases rotation no-secret-shows";
 
+/// What every run plays on virtual machines: firmware, verity, seeds on volumes, and a join with nobody's help.
+const EMULATED: &str = "cold-start first-boot";
+
+/// Two regions and the rack that votes with them: what two processors can emulate.
+const EMULATED_NODES: [&str; 6] = ["--nodes", "region-1", "--nodes", "region-2", "--nodes", "rack-1"];
+
 #[test]
 fn the_cluster_withstands_its_scenarios() {
     let _alone = one_at_a_time();
     let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("lab");
-    let (images, report) = (folder().to_string_lossy(), place.to_string_lossy());
-    let chosen = std::env::var("ROLECAST_TEST_SCENARIOS").unwrap_or_else(|_| PLAYED.to_owned());
-    let names = chosen.split_whitespace().filter(|name| *name != "all");
-    let words: Vec<&str> = names.chain(["--output", &images, "--report", &report]).collect();
-    let played = lab_test(&words);
-    eprintln!("{played}");
+    let played = play("ROLECAST_TEST_SCENARIOS", PLAYED, &place, &[]);
     let page = fs::canonicalize(place.join("report.html")).expect("a report, whatever the verdicts are");
     let browser = Browser::open(&page);
     assert_eq!(browser.console(), Vec::<String>::new(), "the console of the report is not empty");
@@ -34,6 +36,26 @@ fn the_cluster_withstands_its_scenarios() {
         "the report shows {pictures} lanes of answered requests"
     );
     played.succeeds();
+}
+
+#[test]
+fn virtual_machines_become_a_cluster() {
+    let _alone = one_at_a_time();
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("lab-of-virtual-machines");
+    let back_end = ["--back-end", "qemu"];
+    play("ROLECAST_TEST_EMULATED", EMULATED, &place, &[&back_end[..], &EMULATED_NODES].concat()).succeeds();
+}
+
+/// Plays the scenarios that `variable` names, or else `usual`, and tells what happened.
+fn play(variable: &str, usual: &str, report: &Path, more: &[&str]) -> Outcome {
+    let (images, report) = (folder().to_string_lossy(), report.to_string_lossy());
+    let chosen = std::env::var(variable).unwrap_or_else(|_| usual.to_owned());
+    let names = chosen.split_whitespace().filter(|name| *name != "all");
+    let words: Vec<&str> =
+        names.chain(["--output", &images, "--report", &report]).chain(more.iter().copied()).collect();
+    let played = lab_test(&words);
+    eprintln!("{played}");
+    played
 }
 
 #[test]
