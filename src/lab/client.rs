@@ -26,6 +26,8 @@ pub struct Pace {
     pub period: Duration,
     /// How long a request may take.
     pub limits: Limits,
+    /// How long nothing may fail before all is well.
+    pub settled: Duration,
 }
 
 impl Pace {
@@ -33,6 +35,7 @@ impl Pace {
     pub const BRISK: Self = Self {
         period: Duration::from_millis(100),
         limits: Limits { connect: Duration::from_secs(1), total: Duration::from_secs(3) },
+        settled: Duration::from_secs(2),
     };
 
     /// For emulated machines, where one answer takes more than a tenth of a second of a processor: ten of them a second
@@ -40,6 +43,7 @@ impl Pace {
     pub const EMULATED: Self = Self {
         period: Duration::from_secs(2),
         limits: Limits { connect: Duration::from_secs(5), total: Duration::from_secs(15) },
+        settled: Duration::from_secs(20),
     };
 }
 

@@ -28,6 +28,9 @@ const PERIOD: Duration = Duration::from_millis(200);
 /// Least time between two looks at a virtual machine.
 const REMOTE_PERIOD: Duration = Duration::from_secs(1);
 
+/// … and most.
+const REMOTE_LONGEST: Duration = Duration::from_secs(8);
+
 /// How many times as long as a look at a virtual machine takes it is left alone: looking must not be what it is busy with.
 const REMOTE_REST: u32 = 8;
 
@@ -100,7 +103,7 @@ impl Eye {
                 None if machine.is_running() => {
                     let began = Instant::now();
                     self.tell(machine, &self.look_remotely(machine));
-                    std::thread::sleep(REMOTE_PERIOD.max(began.elapsed() * REMOTE_REST));
+                    std::thread::sleep((began.elapsed() * REMOTE_REST).clamp(REMOTE_PERIOD, REMOTE_LONGEST));
                 }
                 None => {
                     self.see_off();

@@ -385,9 +385,12 @@ impl Stage<'_> {
         });
         let name = format!("{}/{station}", self.name);
         let target = (self.cast.virtual_address, 80).into();
-        let pace = if self.is_emulated() { Pace::EMULATED } else { Pace::BRISK };
-        self.clients.push(Client::start(&name, target, pace, enter, self.recorder));
+        self.clients.push(Client::start(&name, target, self.pace(), enter, self.recorder));
         Ok(())
+    }
+
+    fn pace(&self) -> Pace {
+        if self.is_emulated() { Pace::EMULATED } else { Pace::BRISK }
     }
 
     /// The first client's reads.
@@ -408,12 +411,15 @@ impl Stage<'_> {
         Ok(self.wait(what, limit, |stage| Ok(success(stage)))? + effect - fault)
     }
 
-    /// Waits until reads and writes of the first client have come through for two seconds without a failure.
+    /// Waits until reads and writes of the first client have come through for a while ([`Pace::settled`]) without a
+    /// failure, at least every second one of those that were due.
     pub fn wait_served(&self, limit: Duration) -> Result<Duration, Failure> {
-        const WITHOUT_FAILURE: Duration = Duration::from_secs(2);
-        self.expect_within("two seconds of reads and writes without a failure", limit, |stage| {
+        let Pace { period, settled, .. } = self.pace();
+        let enough = settled.as_millis() / period.as_millis() / 2;
+        let what = format!("{} s of reads and writes without a failure", settled.as_secs());
+        self.expect_within(&what, limit, |stage| {
             let now = stage.recorder.now();
-            let since = now.saturating_sub(WITHOUT_FAILURE);
+            let since = now.saturating_sub(settled);
             let recording = stage.recorder.read();
             let served = |of: Of| {
                 let mut recent = recording
@@ -423,7 +429,7 @@ impl Stage<'_> {
                     .take_while(|one| one.ended >= since)
                     .filter(|one| one.client == of.client && one.kind.is_write() == of.writes);
                 let failed = recent.clone().any(|request| request.failure.is_some());
-                !failed && recent.by_ref().count() >= 10
+                !failed && recent.by_ref().count() as u128 >= enough
             };
             Ok(served(stage.reads()) && served(stage.writes()))
         })
