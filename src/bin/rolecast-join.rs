@@ -75,10 +75,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// What the running join wrote last, or what the image alone says.
+/// What the running join wrote last and is still true, or what the image alone says.
 fn status(root: &Path) -> Result<Status, Diagnostic> {
     if let Some(status) = Status::read(root)? {
-        return Ok(status);
+        return Ok(status.now());
     }
     let tables = Tables::read(root)?;
     let command_line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();

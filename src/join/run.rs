@@ -50,11 +50,12 @@ impl<'a> Join<'a> {
     /// A join on `root`; `say` gets a line at every change.
     ///
     /// # Errors
-    /// When the machine does not run an image of rolecast.
+    /// When the machine does not run an image of rolecast, or its status cannot be written.
     pub fn new(root: &Path, open: &'a mut Open<'a>, say: &'a mut dyn FnMut(&str)) -> Result<Self, Diagnostic> {
         let tables = Tables::read(root)?;
         let command_line = std::fs::read_to_string(root.join("proc/cmdline")).unwrap_or_default();
-        let board = Board::new(Status::seedless(&tables.image, &command_line), root, say);
+        let mut board = Board::new(Status::seedless(&tables.image, &command_line), root, say);
+        board.open()?;
         let root = root.to_owned();
         Ok(Self { root, tables, open, hook: Hook::new(), board, arrived: None, seat: None, pauses: 0, seen: Doorstep::default() })
     }
@@ -400,6 +401,20 @@ mod tests {
         let began = Instant::now();
         join.sleep(Duration::from_secs(60));
         assert!(began.elapsed() < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn a_join_that_begins_again_does_not_say_what_the_one_before_it_said() {
+        let root = root(&testing::ticket("rack-2"));
+        go(root.path(), 3, None);
+        let state = || Status::read(root.path()).unwrap().unwrap().state;
+        assert_eq!(state(), State::Joined);
+        let mut say = |_: &str| {};
+        let mut open = |_: &Ticket, _: &Tables| -> Result<Box<dyn World>, Diagnostic> {
+            Err(Diagnostic::error(Kind::World, "not yet"))
+        };
+        let _join = Join::new(root.path(), &mut open, &mut say).unwrap();
+        assert_eq!(state(), State::Working);
     }
 
     #[test]
