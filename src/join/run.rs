@@ -1,9 +1,10 @@
 //! The join as a service: rounds of the state machine, for as long as the machine runs.
 //!
 //! Owns the loop around [`Round`]: it takes in tickets that arrive, says at every change where it stands (status file,
-//! journal, console), waits longer the longer nothing changes, and ends only where a person must decide. What this
-//! machine and its peers are is behind [`World`]; what is to be done is the machine's.
+//! journal, console), waits longer the longer nothing changes, and does nothing more where a person must decide, but still
+//! answers its peers. What this machine and its peers are is behind [`World`]; what is to be done is the machine's.
 
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -60,16 +61,25 @@ impl<'a> Join<'a> {
         Ok(Self { root, tables, open, hook: Hook::new(), board, arrived: None, seat: None, pauses: 0, seen: Doorstep::default() })
     }
 
-    /// Joins and stays joined. Returns only where a person must decide; status then says why and what they can do.
+    /// Joins and stays joined. Where a person must decide, status says why and what they can do, and nothing is done until
+    /// a ticket or a wish arrives.
     ///
     /// # Errors
     /// When the machine cannot even say where it stands.
-    pub fn run(&mut self) -> Result<(), Diagnostic> {
+    pub fn run(&mut self) -> Result<Infallible, Diagnostic> {
         loop {
             match self.round()? {
                 Some(pause) => self.sleep(pause),
-                None => return Ok(()),
+                None => self.hold(),
             }
+        }
+    }
+
+    /// Waits for a ticket or a wish. This machine's peers still get their answers, which some of them wait for: that it
+    /// never was a member, that it holds a database, which image it runs.
+    fn hold(&self) {
+        while self.doorstep() == self.seen {
+            std::thread::sleep(GLANCE);
         }
     }
 
@@ -440,6 +450,27 @@ mod tests {
         std::fs::write(root.path().join("var/lib/rolecast/join.json"), "{").unwrap();
         let (lines, pause) = go(root.path(), 1, None);
         assert!(lines[0].contains("stopped") && lines[0].contains("is damaged") && pause.is_none(), "{lines:#?}");
+    }
+
+    #[test]
+    fn a_stopped_machine_still_has_its_voice_and_goes_on_with_a_new_ticket() {
+        let root = root(&testing::ticket("region-1"));
+        let table = root.path().join("usr/lib/rolecast/image.json");
+        std::fs::write(&table, std::fs::read_to_string(&table).unwrap().replace("\"rack\"", "\"region-primary\"")).unwrap();
+        let mut say = |_: &str| {};
+        let mut open = |ticket: &Ticket, _: &Tables| -> Result<Box<dyn World>, Diagnostic> {
+            let mut bench = Bench::joined(&ticket.node);
+            bench.facts.local.as_mut().unwrap().state_in_memory = true;
+            Ok(Box::new(Healthy { bench, root: root.path().to_owned(), trouble: None, brought: None }))
+        };
+        let mut join = Join::new(root.path(), &mut open, &mut say).unwrap();
+        assert_eq!(join.round().unwrap(), None);
+        assert_eq!(join.board.status.state, State::Stopped);
+        assert!(join.seat.is_some(), "the world, which answers peers, is still there");
+        accept::keep(root.path(), &Ticket { memory_state: true, ..testing::ticket("region-1") }).unwrap();
+        join.hold();
+        join.round().unwrap();
+        assert!(join.seat.as_ref().unwrap().0.memory_state);
     }
 
     #[test]
