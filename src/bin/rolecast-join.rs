@@ -1,5 +1,6 @@
 //! The on-machine half: makes this machine a member of its cluster, and says where that stands.
 
+use std::convert::Infallible;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
@@ -33,11 +34,8 @@ examples:
   rolecast-join status --json | grep '\"state\"'
   journalctl --unit rolecast-join
 
-exit codes: 0 done, 1 refused input, 2 wrong usage, 3 the machine or its peers, 78 a person must decide (see status)
+exit codes: 0 done, 1 refused input, 2 wrong usage, 3 the machine or its peers
 ";
-
-/// EX_CONFIG of sysexits.h: the service is not started again.
-const DECIDE: u8 = 78;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -46,10 +44,7 @@ fn main() -> ExitCode {
     let done = match words.as_slice() {
         ["status"] => status(root).map(|status| status.to_text()),
         ["status", "--json"] => status(root).map(|status| status.to_json()),
-        ["run"] => match join(root) {
-            Ok(()) => return ExitCode::from(DECIDE),
-            Err(diagnostic) => Err(diagnostic),
-        },
+        ["run"] => join(root).map(|never| match never {}),
         ["accept"] => accept(root),
         ["lay"] => lay(root),
         ["switchover"] => accepted(root).and_then(|ticket| operate::switchover(&ticket, None)),
@@ -75,18 +70,17 @@ fn main() -> ExitCode {
     }
 }
 
-/// What the running join wrote last, or what the image alone says.
+/// What the running join wrote last and is still true, or what the image alone says.
 fn status(root: &Path) -> Result<Status, Diagnostic> {
     if let Some(status) = Status::read(root)? {
-        return Ok(status);
+        return Ok(status.now());
     }
     let tables = Tables::read(root)?;
     let command_line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
     Ok(Status::seedless(&tables.image, &command_line))
 }
 
-/// Returns when a person must decide.
-fn join(root: &Path) -> Result<(), Diagnostic> {
+fn join(root: &Path) -> Result<Infallible, Diagnostic> {
     let mut open = |ticket: &Ticket, tables: &Tables| -> Result<Box<dyn World>, Diagnostic> {
         Ok(Box::new(Machine::new(ticket, tables)?))
     };

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::status::{State, Status};
+use super::status::{State, Status, Writer};
 use crate::report::Diagnostic;
 
 /// The status of a running join.
@@ -25,6 +25,17 @@ impl<'a> Board<'a> {
     /// A board of a machine on `root`; `say` gets the lines.
     pub(super) fn new(status: Status, root: &Path, say: &'a mut dyn FnMut(&str)) -> Self {
         Self { status, root: root.to_owned(), say, written: String::new(), said: BTreeSet::new() }
+    }
+
+    /// Begins to speak for this process: what an earlier one said is not true any more.
+    ///
+    /// # Errors
+    /// When the status file cannot be written.
+    pub(super) fn open(&mut self) -> Result<(), Diagnostic> {
+        self.status.writer = Writer::own();
+        self.status.state = State::Working;
+        self.status.what = Some("look where this machine stands".to_owned());
+        Ok(self.status.write(&self.root)?)
     }
 
     /// Shows that the join is at `step` in `state`.

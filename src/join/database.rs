@@ -150,18 +150,26 @@ fn paused(view: &View<'_>, database: &Database) -> Turn {
     }
 }
 
-/// With manual failover Patroni is paused whenever all regions stream.
+/// With manual failover Patroni is paused whenever all regions stream. A pause that an earlier image declared ends where
+/// this one wants automatic failover; one that an operator made is the operator's.
 pub(super) fn failover(view: &View<'_>) -> Turn {
     let database = view.database()?;
     if database.paused && database.leader.is_none() {
         return paused(view, database);
     }
-    if view.database_table()?.failover == Failover::Automatic || !view.leads()? {
-        return Ok(());
+    let leads = view.leads()?;
+    if view.database_table()?.failover == Failover::Automatic {
+        // The leader alone, because it may run the newer image of the two; and where somebody leads, nobody is promoted.
+        return match leads {
+            true if view.record.manual && database.paused => Err(Decision::Do(Action::Resume)),
+            true => view.remember(|record| record.manual = false),
+            false => Ok(()),
+        };
     }
+    view.remember(|record| record.manual = true)?;
     let follows = |name: &str| database.members.get(name).is_some_and(|state| state == "streaming");
     let complete = view.cluster().regions().all(|node| node.name == view.own.name || follows(&node.name));
-    if complete && !database.paused { Err(Decision::Do(Action::Pause)) } else { Ok(()) }
+    if leads && complete && !database.paused { Err(Decision::Do(Action::Pause)) } else { Ok(()) }
 }
 
 /// Names of the regions that do not follow, where some do not; for people.
@@ -269,7 +277,23 @@ mod tests {
     fn manual(node: &str) -> Bench {
         let mut bench = Bench::joined(node);
         bench.tables.database.as_mut().unwrap().failover = Failover::Manual;
-        bench
+        bench.record(|record| record.manual = true)
+    }
+
+    #[test]
+    fn a_pause_ends_with_the_image_that_declared_it_and_an_operators_own_does_not() {
+        assert!(manual("region-2").record(|record| record.manual = false).keeps().manual, "also on who does not lead");
+        let automatic = |node: &str, declared| {
+            let bench = Bench::joined(node).database(|database| database.paused = true);
+            bench.record(|record| record.manual = declared)
+        };
+        assert_eq!(automatic("region-1", true).action(), Action::Resume);
+        assert_eq!(automatic("region-2", true).next().step, "joined", "the leader may still run the image before");
+        assert_eq!(automatic("region-1", false).next().step, "joined", "an operator's pause");
+        let lifted = automatic("region-1", true).database(|database| database.paused = false);
+        assert!(!lifted.keeps().manual);
+        let leaderless = automatic("region-2", true).database(|database| database.leader = None);
+        assert!(leaderless.waits().1.contains("rolecast-join promote"));
     }
 
     #[test]

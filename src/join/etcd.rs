@@ -150,7 +150,7 @@ pub(super) fn vote(view: &View<'_>) -> Turn {
             "the quorum of etcd has removed this machine, and its etcd data is of no use any more",
             format!(
                 "if no other machine has taken the place of {}, stop etcd.service, move /var/lib/etcd/default away and \
-                 start rolecast-join.service",
+                 restart rolecast-join.service",
                 view.own.name
             ),
         )),

@@ -1,9 +1,10 @@
 //! The join as a service: rounds of the state machine, for as long as the machine runs.
 //!
 //! Owns the loop around [`Round`]: it takes in tickets that arrive, says at every change where it stands (status file,
-//! journal, console), waits longer the longer nothing changes, and ends only where a person must decide. What this
-//! machine and its peers are is behind [`World`]; what is to be done is the machine's.
+//! journal, console), waits longer the longer nothing changes, and does nothing more where a person must decide, but still
+//! answers its peers. What this machine and its peers are is behind [`World`]; what is to be done is the machine's.
 
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -39,31 +40,46 @@ pub struct Join<'a> {
     arrived: Option<Vec<u8>>,
     seat: Option<(Ticket, Box<dyn World>)>,
     pauses: u32,
+    /// The doorstep as it was when tickets and wishes were last taken in.
+    seen: Doorstep,
 }
+
+/// When each of the files that others put before the join's door was last changed, and its inode.
+type Doorstep = [Option<(SystemTime, u64)>; 3];
 
 impl<'a> Join<'a> {
     /// A join on `root`; `say` gets a line at every change.
     ///
     /// # Errors
-    /// When the machine does not run an image of rolecast.
+    /// When the machine does not run an image of rolecast, or its status cannot be written.
     pub fn new(root: &Path, open: &'a mut Open<'a>, say: &'a mut dyn FnMut(&str)) -> Result<Self, Diagnostic> {
         let tables = Tables::read(root)?;
         let command_line = std::fs::read_to_string(root.join("proc/cmdline")).unwrap_or_default();
-        let board = Board::new(Status::seedless(&tables.image, &command_line), root, say);
+        let mut board = Board::new(Status::seedless(&tables.image, &command_line), root, say);
+        board.open()?;
         let root = root.to_owned();
-        Ok(Self { root, tables, open, hook: Hook::new(), board, arrived: None, seat: None, pauses: 0 })
+        Ok(Self { root, tables, open, hook: Hook::new(), board, arrived: None, seat: None, pauses: 0, seen: Doorstep::default() })
     }
 
-    /// Joins and stays joined. Returns only where a person must decide; status then says why and what they can do.
+    /// Joins and stays joined. Where a person must decide, status says why and what they can do, and nothing is done until
+    /// a ticket or a wish arrives.
     ///
     /// # Errors
     /// When the machine cannot even say where it stands.
-    pub fn run(&mut self) -> Result<(), Diagnostic> {
+    pub fn run(&mut self) -> Result<Infallible, Diagnostic> {
         loop {
             match self.round()? {
                 Some(pause) => self.sleep(pause),
-                None => return Ok(()),
+                None => self.hold(),
             }
+        }
+    }
+
+    /// Waits for a ticket or a wish. This machine's peers still get their answers, which some of them wait for: that it
+    /// never was a member, that it holds a database, which image it runs.
+    fn hold(&self) {
+        while self.doorstep() == self.seen {
+            std::thread::sleep(GLANCE);
         }
     }
 
@@ -87,6 +103,10 @@ impl<'a> Join<'a> {
         };
         let mut round = Round::default();
         loop {
+            // A round's questions may take seconds each; whoever brings a ticket meanwhile does not wait for all of them.
+            if self.doorstep() != self.seen {
+                return Ok(Some(Duration::ZERO));
+            }
             let Some((ticket, world)) = &mut self.seat else { return Ok(Some(GLANCE)) };
             // `Ticket::read` saw to it that the machine is among the nodes.
             let Some(own) = ticket.own() else { return Ok(Some(GLANCE)) };
@@ -138,7 +158,13 @@ impl<'a> Join<'a> {
 
     /// Takes in a ticket that has arrived, and opens the accepted one's world. Says whether there is one.
     fn take_in(&mut self) -> Result<bool, Diagnostic> {
-        self.judge_arrived()?;
+        // What comes while this is done is seen as a change later.
+        loop {
+            self.seen = self.doorstep();
+            if !self.judge_arrived()? {
+                break;
+            }
+        }
         let accepted = accept::accepted(&self.root)?;
         let Some(accepted) = accepted else { return Ok(false) };
         if self.seat.as_ref().is_none_or(|(ticket, _)| ticket != &accepted) {
@@ -155,12 +181,12 @@ impl<'a> Join<'a> {
         Ok(true)
     }
 
-    /// Judges what a seed brought, once.
-    fn judge_arrived(&mut self) -> Result<(), Diagnostic> {
+    /// Judges what a seed brought, once. Says whether it was taken away.
+    fn judge_arrived(&mut self) -> Result<bool, Diagnostic> {
         let path = self.root.join(ticket::ARRIVED.trim_start_matches('/'));
-        let Ok(bytes) = read_bounded(&path) else { return Ok(()) };
+        let Ok(bytes) = read_bounded(&path) else { return Ok(false) };
         if self.arrived.as_ref() == Some(&bytes) {
-            return Ok(());
+            return Ok(false);
         }
         let accepted = accept::accepted(&self.root).unwrap_or(None);
         let record = record::read(&self.root).unwrap_or_default();
@@ -169,17 +195,17 @@ impl<'a> Join<'a> {
                 if let Verdict::Take(ticket) = verdict {
                     accept::keep(&self.root, &ticket)?;
                 }
-                let _ = std::fs::remove_file(&path);
                 self.board.status.refused = None;
                 self.arrived = None;
+                Ok(std::fs::remove_file(&path).is_ok())
             }
             Err(refusal) => {
                 self.board.status.refused =
                     Some(format!("the ticket of its seed is refused: {refusal}; {}", refusal.remedy()));
                 self.arrived = Some(bytes);
+                Ok(false)
             }
         }
-        Ok(())
     }
 
     /// What keeps the join from starting a round is waited for: a full state partition, a port that is taken.
@@ -208,23 +234,23 @@ impl<'a> Join<'a> {
         Duration::from_secs(1) * seconds * (80 + sum % 41) / 100
     }
 
-    /// Sleeps, but not when a ticket or a wish arrives meanwhile.
+    /// Sleeps, but not when a ticket or a wish has arrived since they were last taken in.
     fn sleep(&self, pause: Duration) {
-        let before = self.doorstep();
         let until = Instant::now() + pause;
-        while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-            std::thread::sleep(left.min(GLANCE));
-            if self.doorstep() != before {
+        while self.doorstep() == self.seen {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
                 return;
             }
+            std::thread::sleep(left.min(GLANCE));
         }
     }
 
-    /// When the files that others put before the join's door last changed.
-    fn doorstep(&self) -> [Option<SystemTime>; 3] {
+    fn doorstep(&self) -> Doorstep {
+        use std::os::unix::fs::MetadataExt as _;
         [ticket::ARRIVED, ticket::ACCEPTED, UPGRADE].map(|path| {
-            let path = self.root.join(path.trim_start_matches('/'));
-            std::fs::metadata(path).and_then(|about| about.modified()).ok()
+            let about = std::fs::metadata(self.root.join(path.trim_start_matches('/'))).ok()?;
+            Some((about.modified().ok()?, about.ino()))
         })
     }
 }
@@ -278,10 +304,15 @@ mod tests {
         bench: Bench,
         root: PathBuf,
         trouble: Option<String>,
+        /// A ticket that is accepted while the machine looks.
+        brought: Option<Ticket>,
     }
 
     impl World for Healthy {
         fn look(&mut self, _: Question, facts: &mut Facts) -> Result<(), Trouble> {
+            if let Some(ticket) = self.brought.take() {
+                accept::keep(&self.root, &ticket).unwrap();
+            }
             match self.trouble.take() {
                 Some(trouble) => Err(Trouble(trouble)),
                 None => {
@@ -334,7 +365,7 @@ mod tests {
         let mut open = |ticket: &Ticket, _: &Tables| -> Result<Box<dyn World>, Diagnostic> {
             let mut bench = Bench::joined(&ticket.node);
             bench.facts.local.as_mut().unwrap().files_laid = false;
-            Ok(Box::new(Healthy { bench, root: root.to_owned(), trouble: trouble.take() }))
+            Ok(Box::new(Healthy { bench, root: root.to_owned(), trouble: trouble.take(), brought: None }))
         };
         let mut join = Join::new(root, &mut open, &mut say).unwrap();
         let mut pause = None;
@@ -356,6 +387,44 @@ mod tests {
         assert_eq!((status.state, status.node.as_deref(), status.generation), (State::Joined, Some("rack-2"), Some(1)));
         assert!(record::read(root.path()).unwrap().joined);
         assert!(!root.path().join("run/rolecast/ticket.json").exists(), "kept on state only");
+    }
+
+    #[test]
+    fn a_ticket_that_is_accepted_during_a_round_does_not_wait_for_its_end() {
+        let root = root(&testing::ticket("rack-2"));
+        let newer = |generation| Ticket { generation, ..testing::ticket("rack-2") };
+        let mut say = |_: &str| {};
+        let mut open = |ticket: &Ticket, _: &Tables| -> Result<Box<dyn World>, Diagnostic> {
+            let brought = (ticket.generation < 3).then(|| newer(ticket.generation + 1));
+            let bench = Bench::joined(&ticket.node);
+            Ok(Box::new(Healthy { bench, root: root.path().to_owned(), trouble: None, brought }))
+        };
+        let mut join = Join::new(root.path(), &mut open, &mut say).unwrap();
+        for generation in 1..3 {
+            assert_eq!(join.round().unwrap(), Some(Duration::ZERO), "generation {generation}");
+            assert_eq!(join.board.status.generation, Some(generation));
+        }
+        assert!(join.round().unwrap().unwrap() > Duration::ZERO, "nothing new lies there");
+        assert_eq!(join.board.status.generation, Some(3));
+        // And while it sleeps.
+        accept::keep(root.path(), &newer(4)).unwrap();
+        let began = Instant::now();
+        join.sleep(Duration::from_secs(60));
+        assert!(began.elapsed() < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn a_join_that_begins_again_does_not_say_what_the_one_before_it_said() {
+        let root = root(&testing::ticket("rack-2"));
+        go(root.path(), 3, None);
+        let state = || Status::read(root.path()).unwrap().unwrap().state;
+        assert_eq!(state(), State::Joined);
+        let mut say = |_: &str| {};
+        let mut open = |_: &Ticket, _: &Tables| -> Result<Box<dyn World>, Diagnostic> {
+            Err(Diagnostic::error(Kind::World, "not yet"))
+        };
+        let _join = Join::new(root.path(), &mut open, &mut say).unwrap();
+        assert_eq!(state(), State::Working);
     }
 
     #[test]
@@ -381,6 +450,27 @@ mod tests {
         std::fs::write(root.path().join("var/lib/rolecast/join.json"), "{").unwrap();
         let (lines, pause) = go(root.path(), 1, None);
         assert!(lines[0].contains("stopped") && lines[0].contains("is damaged") && pause.is_none(), "{lines:#?}");
+    }
+
+    #[test]
+    fn a_stopped_machine_still_has_its_voice_and_goes_on_with_a_new_ticket() {
+        let root = root(&testing::ticket("region-1"));
+        let table = root.path().join("usr/lib/rolecast/image.json");
+        std::fs::write(&table, std::fs::read_to_string(&table).unwrap().replace("\"rack\"", "\"region-primary\"")).unwrap();
+        let mut say = |_: &str| {};
+        let mut open = |ticket: &Ticket, _: &Tables| -> Result<Box<dyn World>, Diagnostic> {
+            let mut bench = Bench::joined(&ticket.node);
+            bench.facts.local.as_mut().unwrap().state_in_memory = true;
+            Ok(Box::new(Healthy { bench, root: root.path().to_owned(), trouble: None, brought: None }))
+        };
+        let mut join = Join::new(root.path(), &mut open, &mut say).unwrap();
+        assert_eq!(join.round().unwrap(), None);
+        assert_eq!(join.board.status.state, State::Stopped);
+        assert!(join.seat.is_some(), "the world, which answers peers, is still there");
+        accept::keep(root.path(), &Ticket { memory_state: true, ..testing::ticket("region-1") }).unwrap();
+        join.hold();
+        join.round().unwrap();
+        assert!(join.seat.as_ref().unwrap().0.memory_state);
     }
 
     #[test]

@@ -54,6 +54,39 @@ pub struct Status {
     pub refused: Option<String>,
     /// Files that a seed has to bring and that are not there.
     pub missing: Vec<String>,
+    /// The process that says so; none where none has spoken since boot.
+    pub writer: Option<Writer>,
+}
+
+/// A process, as nothing else that may later have its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Writer {
+    /// Its number.
+    pub process: u32,
+    /// When it started, in clock ticks since boot (proc_pid_stat(5), field 22).
+    pub started: u64,
+}
+
+impl Writer {
+    /// This process.
+    pub fn own() -> Option<Self> {
+        let process = std::process::id();
+        started(process).map(|started| Self { process, started })
+    }
+
+    /// Whether it still runs.
+    pub fn runs(self) -> bool {
+        started(self.process) == Some(self.started)
+    }
+}
+
+/// When a process started; none where it has ended, also when nobody has waited for it yet.
+fn started(process: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The program's name is in parentheses, and may hold some.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X") { None } else { fields.nth(18)?.parse().ok() }
 }
 
 /// Where a machine's join stands.
@@ -94,6 +127,23 @@ impl Status {
             warnings: vec![],
             refused: None,
             missing: image.late.iter().map(|late| late.path.clone()).collect(),
+            writer: None,
+        }
+    }
+
+    /// What is true now: the join may have ended since it wrote this, and what it waits for is then nobody's wait.
+    #[must_use]
+    pub fn now(self) -> Self {
+        if self.writer.is_none_or(Writer::runs) {
+            return self;
+        }
+        Self {
+            what: Some(format!("rolecast-join.service to run again; it said last: {}", self.headline())),
+            state: State::Idle,
+            step: None,
+            joined_since: None,
+            remedy: Some("`systemctl start rolecast-join`".to_owned()),
+            ..self
         }
     }
 
@@ -222,8 +272,33 @@ mod tests {
             "rack-1: [etcd-member] waiting for a quorum of etcd (since 2000-02-29 00:00:00 UTC, certificate 364 days left)"
         );
         let stopped = Status { state: State::Stopped, remedy: Some("decide".into()), ..waiting };
+        assert_eq!(stopped.clone().now(), stopped);
         for part in ["stopped: a quorum", "what to do:   decide", "certificate:  364 days left"] {
             assert!(stopped.to_text().contains(part), "{part} in\n{}", stopped.to_text());
+        }
+    }
+
+    #[test]
+    fn what_a_join_said_that_runs_no_more_is_not_taken_for_the_present() {
+        let writer = Writer::own().unwrap();
+        let joined = Status {
+            state: State::Joined,
+            step: Some("joined".into()),
+            what: None,
+            joined_since: Some(7),
+            writer: Some(writer),
+            ..Status::seedless(&testing::image("rack"), "")
+        };
+        assert_eq!(joined.clone().now().state, State::Joined);
+        // Another process has its number now, or none has.
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let ended = Writer { process: child.id(), ..writer };
+        child.wait().unwrap();
+        for gone in [Writer { started: writer.started + 1, ..writer }, ended] {
+            let status = Status { writer: Some(gone), ..joined.clone() }.now();
+            assert_eq!((status.state, status.joined_since), (State::Idle, None));
+            assert!(status.to_text().contains("does not run; waiting for rolecast-join.service to run again"));
+            assert!(status.to_text().contains("it said last: joined") && status.to_text().contains("systemctl start"));
         }
     }
 }

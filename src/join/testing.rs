@@ -166,6 +166,7 @@ impl Bench {
             database_begun: node == "region-1",
             database_cloning: false,
             database_joined: true,
+            manual: false,
             maas_initialised: true,
             secrets_generation: 1,
             joined: true,

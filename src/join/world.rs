@@ -355,6 +355,8 @@ pub struct Record {
     pub database_cloning: bool,
     /// Whether it once had a running database.
     pub database_joined: bool,
+    /// Whether an image that ran here left failover to the operator, and Patroni may still be paused for that.
+    pub manual: bool,
     /// Whether MAAS was initialised here.
     pub maas_initialised: bool,
     /// The generation of secrets that its services run with.
