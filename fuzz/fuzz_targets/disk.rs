@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use rolecast::format::{fat, gpt, uki};
+use rolecast::format::{fat, gpt, pe};
 
 fuzz_target!(|bytes: &[u8]| {
     let _ = gpt::read(bytes);
@@ -11,5 +11,5 @@ fuzz_target!(|bytes: &[u8]| {
             let _ = reader.read_found(&found, 1 << 20);
         }
     }
-    let _ = uki::read_section(bytes, ".cmdline", 1 << 16);
+    let _ = pe::read_section(bytes, ".cmdline", 1 << 16);
 });

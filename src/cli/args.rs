@@ -178,7 +178,8 @@ pub enum FormatName {
 #[command(after_help = "Examples:
   rolecast build images/ha-lab.toml
   rolecast build images/ha-lab.toml --role rack --format disk
-  rolecast build images/ha-lab.toml --locked --offline --output /srv/images")]
+  rolecast build images/ha-lab.toml --locked --offline --output /srv/images
+  rolecast build images/ha-lab.toml --secure-boot-key db.key --secure-boot-certificate db.pem")]
 pub struct BuildArguments {
     /// The image file
     pub image: PathBuf,
@@ -194,9 +195,23 @@ pub struct BuildArguments {
     /// Where the images go
     #[arg(long, value_name = "DIR", default_value = "out")]
     pub output: PathBuf,
+    /// Who signs
+    #[command(flatten)]
+    pub signer: SignerArguments,
     /// How many processors to use [default: all]
     #[arg(long, value_name = "N")]
     pub jobs: Option<usize>,
+}
+
+/// Who signs what firmware starts.
+#[derive(Clone, Debug, Default, Args)]
+pub struct SignerArguments {
+    /// Sign boot loader, unified kernel image and netboot kernel for Secure Boot with this key: RSA, PKCS#8, PEM
+    #[arg(long, value_name = "FILE", env = "ROLECAST_SECURE_BOOT_KEY", requires = "secure_boot_certificate")]
+    pub secure_boot_key: Option<PathBuf>,
+    /// The certificate of that key, PEM: the one in the firmware's `db`
+    #[arg(long, value_name = "FILE", env = "ROLECAST_SECURE_BOOT_CERTIFICATE", requires = "secure_boot_key")]
+    pub secure_boot_certificate: Option<PathBuf>,
 }
 
 /// `rolecast inspect`.
@@ -373,6 +388,9 @@ pub struct VerifyArguments {
     /// Where packages come from
     #[command(flatten)]
     pub mirrors: MirrorArguments,
+    /// Who signed, where what is compared with is signed
+    #[command(flatten)]
+    pub signer: SignerArguments,
     /// How many processors to use [default: all]
     #[arg(long, value_name = "N")]
     pub jobs: Option<usize>,

@@ -1,11 +1,17 @@
-//! What boots a root: kernel, initrd, stub and boot loader, all from the locked suite's own packages.
+//! What boots a root: kernel, initrd, stub and boot loader, all from the locked suite's own packages; and how it is
+//! signed.
 
+use crate::digest::Digest;
 use crate::format::Recipe;
+use crate::format::authenticode::{Program, Signer};
+use crate::format::uki::measure;
 use crate::report::{Diagnostic, Kind, Report};
 use crate::store::Store;
 use crate::tree::{Content, Tree, TreePath};
 
+use super::disk::content_bytes;
 use super::kernel::{self, Kernel};
+use super::manifest::PcrFacts;
 
 /// Where systemd's packages put the UEFI stub and the boot loader.
 const STUB: &str = "usr/lib/systemd/boot/efi/linuxx64.efi.stub";
@@ -21,7 +27,7 @@ pub struct BootParts {
     /// The initrd.
     pub initrd: Recipe,
     /// Its digest.
-    pub initrd_digest: crate::digest::Digest,
+    pub initrd_digest: Digest,
     /// `linuxx64.efi.stub`.
     pub stub: Vec<u8>,
     /// `systemd-bootx64.efi`.
@@ -38,7 +44,7 @@ pub fn collect(root: &Tree, tools: &Tree, initrd: Content, store: &Store) -> Res
     let kernel = kernel::find(root)?;
     let kernel_bytes = store.read(&kernel.content).map_err(Diagnostic::from)?;
     let mut recipe = Recipe::new();
-    recipe.push(super::disk::content_bytes(&initrd), "initrd");
+    recipe.push(content_bytes(&initrd), "initrd");
     let os_release = read(root, "usr/lib/os-release", "base-files", store)?;
     Ok(BootParts {
         kernel,
@@ -49,6 +55,58 @@ pub fn collect(root: &Tree, tools: &Tree, initrd: Content, store: &Store) -> Res
         boot_loader: read(tools, BOOT_LOADER, "systemd-boot-efi", store)?,
         os_release: String::from_utf8_lossy(&os_release).into_owned(),
     })
+}
+
+impl BootParts {
+    /// The boot loader as a file, signed when there is a signer.
+    ///
+    /// # Errors
+    /// When it cannot be signed.
+    pub fn boot_loader(&self, signer: Option<&Signer>, store: &Store) -> Result<Recipe, Report> {
+        let mut file = Recipe::new();
+        file.literal(self.boot_loader.as_slice(), "boot loader");
+        sign(file, "boot loader", signer, store)
+    }
+
+    /// The kernel as a file, signed when there is a signer; Debian's own signature stays beside it.
+    ///
+    /// # Errors
+    /// When it cannot be signed.
+    pub fn kernel(&self, signer: Option<&Signer>, store: &Store) -> Result<Recipe, Report> {
+        let mut file = Recipe::new();
+        match signer {
+            Some(_) => file.literal(self.kernel_bytes.as_slice(), "kernel"),
+            None => file.push(content_bytes(&self.kernel.content), "kernel"),
+        }
+        sign(file, "kernel", signer, store)
+    }
+}
+
+/// The UEFI program `file` with a signature, when there is a signer.
+///
+/// # Errors
+/// When it is no UEFI program, or the signature cannot be made.
+pub fn sign(file: Recipe, what: &str, signer: Option<&Signer>, store: &Store) -> Result<Recipe, Report> {
+    let Some(signer) = signer else { return Ok(file) };
+    let refuse = |why: String| Diagnostic::error(Kind::Input, format!("the {what} cannot be signed: {why}"));
+    let program = Program::new(&file).map_err(|error| refuse(error.to_string()))?;
+    let digest = store.digest_of(&program.signed_bytes())?.digest;
+    Ok(program.sign(&digest, signer).map_err(|error| refuse(error.to_string()))?)
+}
+
+/// What PCR 11 of a TPM holds when the unified kernel image `uki` has been measured, and after each phase of its boot.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn predict(uki: &Recipe, store: &Store) -> Result<Vec<PcrFacts>, Report> {
+    let internal = |error: crate::format::pe::PeError| Diagnostic::error(Kind::Internal, error.to_string());
+    let mut sections = Vec::new();
+    for (name, content) in measure::measured(uki).map_err(internal)? {
+        sections.push((name, store.digest_of(&content)?.digest));
+    }
+    let measured = measure::pcr11(&sections);
+    let phases = std::iter::once(("", measured)).chain(measure::phases(measured));
+    Ok(phases.map(|(phase, sha256)| PcrFacts { phase: phase.to_owned(), sha256 }).collect())
 }
 
 fn read(tree: &Tree, path: &str, package: &str, store: &Store) -> Result<Vec<u8>, Report> {

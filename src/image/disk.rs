@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use crate::digest::Digest;
 use crate::format::gpt::{self, Guid, Partition, attribute, partition_type};
-use crate::format::uki::{self, Uki};
-use crate::format::{Bytes, Recipe, fat};
+use crate::format::uki::Uki;
+use crate::format::{Bytes, Recipe, fat, pe};
 use crate::report::{Diagnostic, Kind, Report};
 
 use super::boot::BootParts;
@@ -37,7 +37,7 @@ const TRIES: u32 = 3;
 /// # Errors
 /// When stub and kernel do not fit together.
 pub fn uki(parts: &BootParts, command_line: &str) -> Result<Recipe, Report> {
-    let kernel_image_size = uki::image_size(parts.kernel_bytes.as_slice()).map_err(|error| refuse("kernel", &error))?;
+    let kernel_image_size = pe::image_size(parts.kernel_bytes.as_slice()).map_err(|error| refuse("kernel", &error))?;
     let mut kernel = Recipe::new();
     kernel.push(content_bytes(&parts.kernel.content), "kernel");
     let uki = Uki {
@@ -67,12 +67,12 @@ fn refuse(part: &str, error: &dyn std::error::Error) -> Report {
 /// When a part does not fit its place.
 pub fn disk(
     root: &Root,
-    parts: &BootParts,
+    boot_loader: &Recipe,
     uki: &Recipe,
     identity: Identity<'_>,
     epoch: i64,
 ) -> Result<Recipe, Report> {
-    let esp = esp(parts, uki, identity, root, epoch)?;
+    let esp = esp(boot_loader, uki, identity, root, epoch)?;
     let hash = root.root_hash;
     if root.hash_area.length() > HASH_SLOT {
         return Err(Diagnostic::error(Kind::Input, "the root is too large for its slot's hash area").into());
@@ -150,22 +150,21 @@ fn nested(recipe: &Recipe, origin: &'static str) -> Recipe {
 }
 
 /// The EFI system partition: boot loader and UKI.
-fn esp(parts: &BootParts, uki: &Recipe, identity: Identity<'_>, root: &Root, epoch: i64) -> Result<Recipe, Report> {
+fn esp(boot_loader: &Recipe, uki: &Recipe, identity: Identity<'_>, root: &Root, epoch: i64) -> Result<Recipe, Report> {
     let literal = |bytes: &[u8], origin: &'static str| {
         let mut recipe = Recipe::new();
         recipe.literal(bytes, origin);
         recipe
     };
-    let loader = || literal(&parts.boot_loader, "boot loader");
     let Identity { role, version } = identity;
     let mut files = fat::Directory::new();
     let mut put = |path: &str, content| files.file(path, content).map_err(|error| refuse("ESP", &error));
-    put("EFI/BOOT/BOOTX64.EFI", loader())?;
-    put("EFI/systemd/systemd-bootx64.efi", loader())?;
+    put("EFI/BOOT/BOOTX64.EFI", boot_loader.clone())?;
+    put("EFI/systemd/systemd-bootx64.efi", boot_loader.clone())?;
     put(&format!("EFI/Linux/{role}_{version}+{TRIES}.efi"), uki.clone())?;
     put("loader/loader.conf", literal(b"timeout 0\neditor no\n", "loader.conf"))?;
     put("loader/entries.srel", literal(b"type1\n", "entries.srel"))?;
-    let needed = 4 * uki.length() + 2 * parts.boot_loader.len() as u64 + (8 << 20);
+    let needed = 4 * uki.length() + 2 * boot_loader.length() + (8 << 20);
     let least = fat::minimum_size(&files).map_err(|error| refuse("ESP", &error))?;
     let size = needed.max(least).next_multiple_of(ESP_STEP);
     let bytes = root.root_hash.as_bytes();

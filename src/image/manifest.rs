@@ -30,6 +30,9 @@ pub struct Manifest {
     /// The sealed root; none when only a tarball was built.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub root: Option<RootFacts>,
+    /// What firmware checks and a TPM measures; none when only a tarball was built.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<BootFacts>,
     /// Files that a seed renders.
     pub late: Vec<Late>,
     /// Paths that survive a reboot.
@@ -75,6 +78,34 @@ pub struct RootFacts {
     pub command_line: String,
     /// Digest of the initrd.
     pub initrd: Digest,
+}
+
+/// What firmware checks and a TPM measures of a boot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootFacts {
+    /// Whose signature boot loader, unified kernel image and netboot kernel carry; null when they carry none of ours.
+    pub secure_boot: Option<SignerFacts>,
+    /// PCR 11 in the SHA-256 bank, in the order of a boot; empty when no disk was built.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pcr11: Vec<PcrFacts>,
+}
+
+/// Who signed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignerFacts {
+    /// SHA-256 of the certificate's DER.
+    pub certificate: Digest,
+    /// Its subject (RFC 4514).
+    pub subject: String,
+}
+
+/// A PCR at one point of a boot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PcrFacts {
+    /// The phase that was measured last, a word of `systemd-pcrphase.service(8)`; empty for the image alone.
+    pub phase: String,
+    /// The value.
+    pub sha256: Digest,
 }
 
 /// A package of the root.

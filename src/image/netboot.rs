@@ -15,14 +15,17 @@ use super::root::Root;
 ///
 /// # Errors
 /// When the root does not fit a GPT.
-pub fn files(root: &Root, parts: &BootParts, command_line: &str) -> Result<Vec<(&'static str, Recipe)>, Report> {
+pub fn files(
+    root: &Root,
+    parts: &BootParts,
+    kernel: Recipe,
+    command_line: &str,
+) -> Result<Vec<(&'static str, Recipe)>, Report> {
     let text = |text: String, origin: &'static str| {
         let mut recipe = Recipe::new();
         recipe.literal(text.into_bytes(), origin);
         recipe
     };
-    let mut kernel = Recipe::new();
-    kernel.push(disk::content_bytes(&parts.kernel.content), "kernel");
     Ok(vec![
         ("vmlinuz", kernel),
         ("initrd.img", parts.initrd.clone()),

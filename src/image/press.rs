@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::deb::date::format_rfc3339;
 use crate::digest::{Digest, Key};
+use crate::format::authenticode::Signer;
 use crate::format::{Recipe, qcow2};
 use crate::lock::Lock;
 use crate::plan::materials::Material;
@@ -16,12 +17,12 @@ use crate::tree::{Content, Kind as NodeKind, Tree};
 
 use super::boot::{self, BootParts};
 use super::disk::{self, Identity};
-use super::manifest::{Document, Manifest, Output, PackageFacts, RootFacts, TreeFacts};
+use super::manifest::{BootFacts, Document, Manifest, Output, PackageFacts, RootFacts, SignerFacts, TreeFacts};
 use super::root::{self, Root};
 use super::{lint, netboot, provenance, sbom, sums, tarball};
 
 /// Version of everything that is pressed: changes with any change to what the same root becomes (a format break).
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Version of the manifest's format.
 const MANIFEST_FORMAT: u32 = 1;
@@ -57,6 +58,8 @@ pub struct Request<'a> {
     pub tools: &'a Tree,
     /// The initrd; none when no output boots.
     pub initrd: Option<Content>,
+    /// Who signs what firmware starts, if anybody does.
+    pub signer: Option<&'a Signer>,
     /// Words of the kernel command line beside the root hash.
     pub kernel_arguments: &'a [String],
     /// Outputs to make.
@@ -96,10 +99,7 @@ pub fn press(
 ) -> Result<Pressed, Report> {
     let for_maas = request.formats.contains(&Format::Tar);
     lint::check(request.role, request.tree, store, for_maas)?;
-    let sealed = match request.initrd {
-        Some(initrd) => Some(seal(request, initrd, store, progress)?),
-        None => None,
-    };
+    let sealed = request.initrd.map(|initrd| seal(request, initrd, store, progress)).transpose()?;
     let planned = plan_outputs(request, sealed.as_ref(), store, progress)?;
     let total = planned.iter().map(|(_, _, recipe)| recipe.length()).sum();
     let task = progress.begin(&format!("write {}", request.role), total, Unit::Bytes);
@@ -113,12 +113,10 @@ pub fn press(
         outputs.push(Output { format: *format, file: file.clone(), size: poured.size, sha256: poured.digest });
     }
     drop(task);
-    let root = match &sealed {
-        Some(sealed) => Some(root_facts(sealed, store)?),
-        None => None,
-    };
+    let root = sealed.as_ref().map(|sealed| root_facts(sealed, store)).transpose()?;
+    let boot = sealed.as_ref().map(|sealed| boot_facts(request, sealed, store)).transpose()?;
     let documents = documents(request, &outputs, directory, store, progress)?;
-    let manifest = manifest(request, root, outputs, documents);
+    let manifest = manifest(request, root, boot, outputs, documents);
     let text = manifest.to_text().map_err(|error| Diagnostic::error(Kind::Internal, error.to_string()))?;
     files::write_atomically(&directory.join("manifest.json"), text.as_bytes()).map_err(Diagnostic::from)?;
     let mut listed: BTreeMap<String, Digest> =
@@ -175,6 +173,8 @@ struct Sealed {
     root: Root,
     parts: BootParts,
     command_line: String,
+    /// Signed when there is a signer; none when no disk is made.
+    uki: Option<Recipe>,
 }
 
 fn seal(request: &Request<'_>, initrd: Content, store: &Store, progress: &dyn Progress) -> Result<Sealed, Report> {
@@ -182,7 +182,14 @@ fn seal(request: &Request<'_>, initrd: Content, store: &Store, progress: &dyn Pr
     let root = root::press(&root::sealed_tree(request.tree), request.layers, request.epoch, store, progress)?;
     let words = std::iter::once(format!("roothash={}", root.root_hash)).chain(request.kernel_arguments.iter().cloned());
     let command_line = words.collect::<Vec<_>>().join(" ");
-    Ok(Sealed { root, parts, command_line })
+    let uki = match request.formats.iter().any(|format| matches!(format, Format::Disk | Format::Qcow2)) {
+        true => {
+            let uki = disk::uki(&parts, &command_line)?;
+            Some(boot::sign(uki, "unified kernel image", request.signer, store)?)
+        }
+        false => None,
+    };
+    Ok(Sealed { root, parts, command_line, uki })
 }
 
 fn plan_outputs(
@@ -194,11 +201,11 @@ fn plan_outputs(
     let role = request.role;
     let wants = |format| request.formats.contains(&format);
     let mut planned = Vec::new();
-    if let Some(Sealed { root, parts, command_line }) = sealed {
-        if wants(Format::Disk) || wants(Format::Qcow2) {
-            let uki = disk::uki(parts, command_line)?;
+    if let Some(Sealed { root, parts, command_line, uki }) = sealed {
+        if let Some(uki) = uki {
             let identity = Identity { role, version: request.version };
-            let raw = disk::disk(root, parts, &uki, identity, request.epoch)?;
+            let boot_loader = parts.boot_loader(request.signer, store)?;
+            let raw = disk::disk(root, &boot_loader, uki, identity, request.epoch)?;
             if wants(Format::Qcow2) {
                 let image = qcow2::image(&raw).map_err(|error| Diagnostic::error(Kind::Internal, error.to_string()))?;
                 planned.push((Format::Qcow2, format!("{role}.qcow2"), image));
@@ -208,7 +215,8 @@ fn plan_outputs(
             }
         }
         if wants(Format::Netboot) {
-            for (name, recipe) in netboot::files(root, parts, command_line)? {
+            let kernel = parts.kernel(request.signer, store)?;
+            for (name, recipe) in netboot::files(root, parts, kernel, command_line)? {
                 planned.push((Format::Netboot, format!("{role}.netboot/{name}"), recipe));
             }
         }
@@ -233,9 +241,22 @@ fn root_facts(sealed: &Sealed, store: &Store) -> Result<RootFacts, Report> {
     })
 }
 
+fn boot_facts(request: &Request<'_>, sealed: &Sealed, store: &Store) -> Result<BootFacts, Report> {
+    let signed_by =
+        |signer: &Signer| SignerFacts { certificate: signer.certificate_digest(), subject: signer.subject() };
+    Ok(BootFacts {
+        secure_boot: request.signer.map(signed_by),
+        pcr11: match &sealed.uki {
+            Some(uki) => boot::predict(uki, store)?,
+            None => Vec::new(),
+        },
+    })
+}
+
 fn manifest(
     request: &Request<'_>,
     root: Option<RootFacts>,
+    boot: Option<BootFacts>,
     outputs: Vec<Output>,
     documents: Vec<Document>,
 ) -> Manifest {
@@ -250,6 +271,7 @@ fn manifest(
         released: format_rfc3339(request.released),
         tree: tree_facts(request.tree),
         root,
+        boot,
         late: request.late.clone(),
         state: request.state.clone(),
         packages: request.packages.clone(),

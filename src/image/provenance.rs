@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::digest::Digest;
+use crate::format::authenticode::Signer;
 use crate::plan::materials::Material;
 use crate::plan::{self, Format};
 
@@ -40,6 +41,7 @@ pub fn write(request: &Request<'_>, subjects: &[(String, Digest)]) -> Vec<u8> {
                     "role": request.role,
                     "formats": formats,
                     "options": options,
+                    "secureBootCertificate": request.signer.map(Signer::certificate_digest),
                 },
                 "internalParameters": {
                     "distribution": request.distribution,

@@ -19,6 +19,7 @@ mod mistakes;
 mod report_page;
 mod reproducible;
 mod scenarios;
+mod secure_boot;
 mod seeds;
 mod stub;
 mod trust;

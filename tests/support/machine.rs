@@ -38,7 +38,12 @@ const FAULTS: &[&str] = &[
 const CLOCK_TICKS: f64 = 100.0;
 
 const FIRMWARE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
-const VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+/// Firmware whose variables only itself can write, in system management mode, as Secure Boot wants.
+const SECURE_FIRMWARE: &str = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd";
+/// Variables of a firmware that knows no key.
+pub const VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+/// What the firmware, or the boot loader in its name, says of a program that it will not start.
+const REFUSALS: &[&str] = &["access denied", "security violation"];
 
 /// Where a machine boots from.
 enum Medium {
@@ -60,6 +65,10 @@ pub struct Machine {
     second_disk: Option<PathBuf>,
     /// What the hardware clock shows at power-on, UTC; the host's time otherwise.
     clock: Option<String>,
+    /// Variables of a firmware that enforces Secure Boot.
+    enforcing: Option<PathBuf>,
+    /// Whether it has a TPM 2.0.
+    tpm: bool,
 }
 
 impl Machine {
@@ -74,7 +83,16 @@ impl Machine {
     }
 
     fn new(medium: Medium, memory: u32) -> Self {
-        Self { medium, memory, checked: true, look: LOOK.to_owned(), second_disk: None, clock: None }
+        Self {
+            medium,
+            memory,
+            checked: true,
+            look: LOOK.to_owned(),
+            second_disk: None,
+            clock: None,
+            enforcing: None,
+            tpm: false,
+        }
     }
 
     /// Runs `script` in place of the look that every machine gets, with `disk` as `/dev/vdb` and its clock at `clock`
@@ -84,6 +102,20 @@ impl Machine {
         self.look = script.to_owned();
         self.second_disk = Some(disk.into());
         self.clock = Some(clock.to_owned());
+        self
+    }
+
+    /// Has firmware with the keys in `variables`, which enforces Secure Boot.
+    #[must_use]
+    pub fn enforcing(mut self, variables: &Path) -> Self {
+        self.enforcing = Some(variables.into());
+        self
+    }
+
+    /// Has a TPM 2.0, an empty one at each start.
+    #[must_use]
+    pub fn with_tpm(mut self) -> Self {
+        self.tpm = true;
         self
     }
 
@@ -112,6 +144,23 @@ impl Machine {
         self.start(namespace).report()
     }
 
+    /// Powers it on, and waits until firmware or boot loader refuse to start what they should; what the console showed.
+    #[track_caller]
+    pub fn refusal(&self, namespace: &Namespace) -> String {
+        let mut running = self.power_on(namespace, 0);
+        loop {
+            let console = running.console();
+            assert!(!console.contains(KERNEL_SPEAKS), "it was started\n{}", running.tail());
+            if REFUSALS.iter().any(|refusal| console.to_lowercase().contains(refusal)) {
+                return console;
+            }
+            assert!(!running.has_ended(), "the machine ended before a refusal\n{}", running.tail());
+            let waited = running.since.elapsed();
+            assert!(waited < KERNEL_WITHIN, "no refusal within {KERNEL_WITHIN:?}\n{}", running.tail());
+            pause();
+        }
+    }
+
     fn power_on(&self, namespace: &Namespace, restarts: u32) -> Running {
         let scratch = tempfile::tempdir().expect("a temporary folder");
         let serial = scratch.path().join("serial.log");
@@ -120,9 +169,10 @@ impl Machine {
         let mut command = namespace.command("qemu-system-x86_64");
         // `-cpu max` shows SVM to the guest, whose udev then loads kvm and stalls.
         // Without graphics, SeaBIOS and iPXE speak on the serial port too.
+        let smm = if self.enforcing.is_some() { ",smm=on" } else { "" };
         command.args([
             "-machine",
-            "q35,graphics=off",
+            &format!("q35,graphics=off{smm}"),
             "-cpu",
             "Nehalem",
             "-accel",
@@ -139,8 +189,17 @@ impl Machine {
         match &self.medium {
             Medium::Disk(disk) => {
                 let variables = scratch.path().join("variables.fd");
-                fs::copy(VARIABLES, &variables).expect("package ovmf is installed");
-                command.arg("-drive").arg(format!("if=pflash,unit=0,format=raw,readonly=on,file={FIRMWARE}"));
+                let (firmware, from) = match &self.enforcing {
+                    Some(enrolled) => (SECURE_FIRMWARE, enrolled.as_path()),
+                    None => (FIRMWARE, Path::new(VARIABLES)),
+                };
+                fs::copy(from, &variables).expect("package ovmf is installed");
+                if self.enforcing.is_some() {
+                    // OVMF: the variables' flash can be written in system management mode only; no sleep that leaves it.
+                    command.args(["-global", "driver=cfi.pflash01,property=secure,value=on"]);
+                    command.args(["-global", "ICH9-LPC.disable_s3=1"]);
+                }
+                command.arg("-drive").arg(format!("if=pflash,unit=0,format=raw,readonly=on,file={firmware}"));
                 command.arg("-drive").arg(format!("if=pflash,unit=1,format=raw,file={}", variables.display()));
                 command.arg("-drive").arg(format!("if=virtio,format=raw,file={}", disk.display()));
                 command.args(["-nic", "none"]);
@@ -152,6 +211,11 @@ impl Machine {
         }
         if let Some(disk) = &self.second_disk {
             command.arg("-drive").arg(format!("if=virtio,format=raw,file={}", disk.display()));
+        }
+        let tpm = self.tpm.then(|| Tpm::start(namespace, scratch.path()));
+        if let Some(tpm) = &tpm {
+            command.arg("-chardev").arg(format!("socket,id=tpm,path={}", tpm.socket.display()));
+            command.args(["-tpmdev", "emulator,id=tpm,chardev=tpm", "-device", "tpm-tis,tpmdev=tpm"]);
         }
         if let Some(clock) = &self.clock {
             command.arg("-rtc").arg(format!("base={clock},clock=vm"));
@@ -165,7 +229,39 @@ impl Machine {
         command.stdout(Stdio::null()).stderr(File::create(&errors).expect("a file in the temporary folder"));
         let since = Instant::now();
         let child = command.spawn().expect("package qemu-system-x86 is installed");
-        Running { child, serial, findings, errors, since, restarts, _scratch: scratch }
+        Running { child, serial, findings, errors, since, restarts, _tpm: tpm, _scratch: scratch }
+    }
+}
+
+/// An emulated TPM 2.0, ended when dropped.
+struct Tpm {
+    child: Child,
+    socket: PathBuf,
+}
+
+impl Tpm {
+    fn start(namespace: &Namespace, scratch: &Path) -> Self {
+        let (state, socket) = (scratch.join("tpm"), scratch.join("tpm.socket"));
+        fs::create_dir(&state).expect("the temporary folder takes a folder");
+        let mut command = namespace.command("swtpm");
+        command.args(["socket", "--tpm2", "--tpmstate"]).arg(format!("dir={}", state.display()));
+        command.arg("--ctrl").arg(format!("type=unixio,path={}", socket.display()));
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().expect("package iproute2 is installed");
+        let mut started = Self { child, socket };
+        while !started.socket.exists() {
+            let ended = started.child.try_wait().expect("the TPM can be asked");
+            assert!(ended.is_none(), "the TPM ended ({ended:?}): is the package swtpm installed?");
+            pause();
+        }
+        started
+    }
+}
+
+impl Drop for Tpm {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -177,6 +273,8 @@ pub struct Running {
     errors: PathBuf,
     since: Instant,
     restarts: u32,
+    // Behind the emulator, which needs it.
+    _tpm: Option<Tpm>,
     _scratch: tempfile::TempDir,
 }
 

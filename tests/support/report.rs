@@ -17,6 +17,8 @@ section cmdline; cat /proc/cmdline
 section mounts; findmnt --raw --noheadings --output TARGET,FSTYPE,SOURCE,OPTIONS
 section verity; for dm in /sys/block/dm-*; do [ -e "$dm" ] && echo "$(cat $dm/dm/name) $(cat $dm/dm/uuid) $(cat $dm/ro) $(ls $dm/slaves | tr '\n' ' ')"; done
 section partitions; lsblk --pairs --bytes --output NAME,TYPE,PARTLABEL,PARTUUID,FSTYPE,SIZE
+section secure-boot; od --address-radix=n --format=u1 --skip-bytes=4 /sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c 2>/dev/null
+section pcr11; cat /sys/class/tpm/tpm0/pcr-sha256/11 2>/dev/null
 section loader; ls /boot/EFI/Linux /efi/EFI/Linux 2>/dev/null
 section memory; cat /proc/meminfo
 section uptime; cat /proc/uptime

@@ -12,7 +12,8 @@ use crate::cli::settings::{self, Settings};
 use crate::cli::{Done, progress};
 use crate::digest::{Digest, Key};
 use crate::format::Recipe;
-use crate::image::manifest::{Manifest, PackageFacts};
+use crate::format::authenticode::Signer;
+use crate::image::manifest::{BootFacts, Manifest, PackageFacts};
 use crate::image::sums::SUMS;
 use crate::image::{self, Pressed, delivered};
 use crate::layer::root::{self, Image};
@@ -26,8 +27,10 @@ use crate::sys::files;
 use crate::sys::sandbox::{Helper, Sandbox};
 use crate::tree::Content;
 
+use super::cluster::now;
 use super::project::Project;
 use super::shown::Shown;
+use super::signer;
 use super::world::World;
 
 /// Builds the images of an image file.
@@ -37,7 +40,8 @@ use super::world::World;
 pub fn run(arguments: &BuildArguments, settings: &Settings) -> Result<Done, Report> {
     let begun = Instant::now();
     settings::use_processors(arguments.jobs)?;
-    let (built, warnings) = make(arguments, settings)?;
+    let signer = signer::read(&arguments.signer, Some(now()))?;
+    let (built, warnings) = make(arguments, signer.as_ref(), settings)?;
     Ok(done(&built, warnings, begun))
 }
 
@@ -45,13 +49,17 @@ pub fn run(arguments: &BuildArguments, settings: &Settings) -> Result<Done, Repo
 ///
 /// # Errors
 /// As [`run`].
-pub(super) fn make(arguments: &BuildArguments, settings: &Settings) -> Result<(Vec<Built>, Report), Report> {
+pub(super) fn make(
+    arguments: &BuildArguments,
+    signer: Option<&Signer>,
+    settings: &Settings,
+) -> Result<(Vec<Built>, Report), Report> {
     let mut project = Project::read(&arguments.image)?;
     let warnings = std::mem::take(&mut project.warnings);
     let agent = files::read(&settings::agent(arguments.chosen.agent.as_deref())?).map_err(Diagnostic::from)?;
     let world = World::open(settings, &arguments.mirrors)?;
     let progress = progress::for_run(settings.json);
-    let mut build = Build { project, world, progress: progress.as_ref(), agent, warnings, arguments };
+    let mut build = Build { project, world, progress: progress.as_ref(), agent, warnings, arguments, signer };
     let lock = build.fresh_lock()?;
     for _ in 0..REPAIRS {
         match build.roles(lock.clone()) {
@@ -75,6 +83,7 @@ struct Build<'a> {
     agent: Vec<u8>,
     warnings: Report,
     arguments: &'a BuildArguments,
+    signer: Option<&'a Signer>,
 }
 
 /// A role that was built.
@@ -192,12 +201,15 @@ impl Build<'_> {
     /// What decides a role's outputs, byte by byte.
     fn outputs_key(&self, plan: &Plan, role: &RolePlan, lock: &Lock) -> Key {
         let formats: Vec<String> = role.formats.iter().map(plan::format_name).collect();
+        // The same key and certificate sign the same bytes the same, and a certificate is of one key.
+        let signed_by = self.signer.map_or_else(String::new, |signer| signer.certificate_digest().to_string());
         Key::new("role.outputs", image::VERSION)
             .input("rolecast", env!("CARGO_PKG_VERSION"))
             .input("root", role.key.digest())
             .input("initrd", initrd::key(plan, self.initrd_files()).digest())
             .input("kernel arguments", role.kernel_arguments.join(" "))
             .input("formats", formats.join(" "))
+            .input("signed by", signed_by)
             .input("materials", self.materials_digest(role, lock))
             .input("lock", Digest::of(lock::write(lock).as_bytes()))
     }
@@ -339,6 +351,7 @@ impl Build<'_> {
             stored: root.stored,
             tools: tools.map_or(&root.tree, |tools| &tools.tree),
             initrd: initrd.copied().filter(|_| boots),
+            signer: self.signer,
             kernel_arguments: &role.kernel_arguments,
             formats: &role.formats,
             late: role.late(),
@@ -359,6 +372,9 @@ fn done(built: &[Built], warnings: Report, begun: Instant) -> Done {
         let manifest = &role.manifest;
         let note = if role.reused { " (nothing changed)" } else { "" };
         let _ = writeln!(text, "{} {}{note}", manifest.role, manifest.version);
+        if let Some(boot) = &manifest.boot {
+            let _ = writeln!(text, "  {}", signature(boot));
+        }
         for output in &manifest.outputs {
             let path = shown(&role.directory.join(&output.file));
             let _ = writeln!(text, "  {path:<44} {:>10}  sha256 {}", size(output.size), output.sha256);
@@ -380,6 +396,16 @@ fn done(built: &[Built], warnings: Report, begun: Instant) -> Done {
         })
         .collect();
     Done { text, json: serde_json::json!({ "roles": roles }), warnings }
+}
+
+/// Who signed what boots, as a person is told.
+pub(super) fn signature(boot: &BootFacts) -> String {
+    match &boot.secure_boot {
+        Some(signer) => {
+            format!("signed for Secure Boot by {} (certificate sha256 {})", signer.subject, signer.certificate)
+        }
+        None => "not signed: boots where Secure Boot is off".to_owned(),
+    }
 }
 
 /// A path as a person would type it: from the working directory when it lies below.

@@ -15,6 +15,8 @@ use crate::store::Store;
 use crate::sys::files;
 use crate::tree::TreePath;
 
+use super::build::signature;
+
 /// Inspects an image or a path in it.
 ///
 /// # Errors
@@ -65,6 +67,9 @@ fn inspect_image(arguments: &InspectArguments, manifest: Option<Manifest>) -> Re
             let _ = writeln!(text, "  root hash     {}", root.hash);
             let _ = writeln!(text, "  kernel        {}", root.kernel);
             let _ = writeln!(text, "  command line  {}", root.command_line);
+        }
+        if let Some(boot) = &manifest.boot {
+            let _ = writeln!(text, "  Secure Boot   {}", signature(boot));
         }
         let tree = &manifest.tree;
         let _ = writeln!(

@@ -18,6 +18,7 @@ pub mod publish;
 pub mod secrets;
 pub mod seed;
 mod shown;
+mod signer;
 pub mod store;
 pub mod vendor;
 pub mod verify;

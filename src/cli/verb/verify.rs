@@ -12,11 +12,12 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::archive;
-use crate::cli::args::{BuildArguments, ChosenArguments, FormatName, VerifyArguments};
+use crate::cli::args::{BuildArguments, ChosenArguments, FormatName, SignerArguments, VerifyArguments};
 use crate::cli::output::size;
 use crate::cli::settings::{self, Settings};
 use crate::cli::{Done, progress};
 use crate::digest::{Digest, Hasher};
+use crate::format::authenticode::Signer;
 use crate::image;
 use crate::image::diff::{self as image_diff, Compared, ImageDiff, ManifestDiff, Texts};
 use crate::image::manifest::Manifest;
@@ -30,6 +31,7 @@ use super::build::{self, Built, shown};
 use super::differences;
 use super::inspect::manifest_of;
 use super::project::Project;
+use super::signer;
 
 /// How much of two files is compared at once.
 const CHUNK: usize = 1 << 20;
@@ -86,6 +88,8 @@ pub fn run(arguments: &VerifyArguments, settings: &Settings) -> Result<Done, Rep
             .into());
     };
     let references = references(arguments, &project, &lock)?;
+    let signer = signer::read(&arguments.signer, None)?;
+    let signer = wanted_signer(&references, signer.as_ref())?;
     let progress = progress::for_run(settings.json);
     let usual = Store::open(&settings.store)?;
     let scratch = usual.scratch("verify")?;
@@ -101,9 +105,10 @@ pub fn run(arguments: &VerifyArguments, settings: &Settings) -> Result<Done, Rep
         locked: true,
         mirrors: arguments.mirrors.clone(),
         output: scratch.path().join("out"),
+        signer: SignerArguments::default(),
         jobs: None,
     };
-    let (built, mut warnings) = build::make(&request, &fresh)?;
+    let (built, mut warnings) = build::make(&request, signer, &fresh)?;
     let mut compared = Vec::new();
     for reference in &references {
         let role = &reference.manifest.role;
@@ -162,6 +167,32 @@ fn references(arguments: &VerifyArguments, project: &Project, lock: &Lock) -> Re
         .into());
     }
     Ok(references)
+}
+
+/// Who signs the rebuild: nobody where nobody did before, else whoever did, for without the key there is no signature
+/// to compare with.
+fn wanted_signer<'a>(references: &[Reference], signer: Option<&'a Signer>) -> Result<Option<&'a Signer>, Report> {
+    let signed: Vec<_> = references
+        .iter()
+        .filter_map(|reference| Some((reference, reference.manifest.boot.as_ref()?.secure_boot.as_ref())))
+        .collect();
+    let Some((first, by)) = signed.first() else { return Ok(None) };
+    let told = |what: String| Diagnostic::error(Kind::Usage, what);
+    if let Some((other, _)) = signed.iter().find(|(_, other)| other != by) {
+        let (one, two) = (&first.manifest.role, &other.manifest.role);
+        return Err(told(format!("`{one}` and `{two}` were not signed by the same certificate"))
+            .hint("verify them one after another, each with `--role` and its own key")
+            .into());
+    }
+    let Some(by) = by else { return Ok(None) };
+    match signer {
+        Some(signer) if signer.certificate_digest() == by.certificate => Ok(Some(signer)),
+        _ => Err(told(format!("`{}` was signed for Secure Boot by {}", first.manifest.role, by.subject))
+            .note(format!("that certificate has the digest {}", by.certificate))
+            .note("whoever has not its key can build without one, and compare everything but the signatures")
+            .hint("name it and its key with `--secure-boot-key` and `--secure-boot-certificate`")
+            .into()),
+    }
 }
 
 /// All formats that were built before, each once.

@@ -2,31 +2,10 @@
 
 use object::{Object as _, ObjectSection as _, read::pe::PeFile64};
 
+use super::super::pe::testing::program as stub;
+use super::super::pe::{image_size, read_section, sections};
 use super::super::recipe::testing::Objects;
 use super::*;
-
-/// A PE32+ file with one section of code, its header `head` bytes long.
-fn stub(head: u32) -> Vec<u8> {
-    let mut stub = vec![0; head as usize];
-    stub[..2].copy_from_slice(b"MZ");
-    put_u32(&mut stub, 0x3c, 0x40);
-    stub[0x40..0x44].copy_from_slice(b"PE\0\0");
-    stub[0x44..0x48].copy_from_slice(&[0x64, 0x86, 1, 0]);
-    stub[0x54..0x58].copy_from_slice(&[240, 0, 0x06, 0x02]);
-    let optional = 0x58;
-    stub[optional..optional + 2].copy_from_slice(&[0x0b, 0x02]);
-    let numbers = [(16, 0x1000), (20, 0x1000), (32, 0x1000), (36, 0x200), (56, 0x2000), (60, head), (108, 16)];
-    for (at, number) in numbers {
-        put_u32(&mut stub, optional + at, number);
-    }
-    let section = optional + 240;
-    stub[section..section + 5].copy_from_slice(b".text");
-    for (at, number) in [(8, 700), (12, 0x1000), (16, 0x400), (20, head), (36, 0x6000_0020)] {
-        put_u32(&mut stub, section + at, number);
-    }
-    stub.extend([0xc3; 0x400]);
-    stub
-}
 
 fn build(stub: &[u8], initrds: &[Recipe], kernel: &Recipe) -> Result<Recipe, UkiError> {
     Uki {
@@ -90,8 +69,8 @@ fn a_stub_that_cannot_take_the_sections_is_refused() {
     let mut taken = stub(0x400);
     taken[0x58 + 240..][..8].copy_from_slice(b".cmdline");
     assert!(matches!(build(&taken), UkiError::Present(".cmdline")));
-    assert!(matches!(build(b"#!/bin/sh"), UkiError::Io(_)));
-    assert!(matches!(build(&[0; 4096]), UkiError::NotPe(_)));
+    assert!(matches!(build(b"#!/bin/sh"), UkiError::Stub(PeError::Io(_))));
+    assert!(matches!(build(&[0; 4096]), UkiError::Stub(PeError::NotPe(_))));
 }
 
 #[test]
@@ -104,8 +83,8 @@ fn a_hostile_image_is_refused_without_reading_far() {
     for at in [8, 16] {
         put_u32(&mut large, 0x58 + 240 + at, u32::MAX);
     }
-    assert!(matches!(read_section(&large, ".text", 1 << 20), Err(UkiError::OverLimit { size: u32::MAX, .. })));
-    assert!(matches!(read_section(&large, ".linux", 1 << 20), Err(UkiError::Missing(_))));
+    assert!(matches!(read_section(&large, ".text", 1 << 20), Err(PeError::OverLimit { size: u32::MAX, .. })));
+    assert!(matches!(read_section(&large, ".linux", 1 << 20), Err(PeError::Missing(_))));
     let mut far = image.clone();
     put_u32(&mut far, 0x3c, u32::MAX);
     let mut many = image;
@@ -124,6 +103,25 @@ fn a_hostile_image_is_refused_without_reading_far() {
         }
     }
     for broken in [far, many] {
-        assert!(matches!(sections(&broken), Err(UkiError::NotPe(_))));
+        assert!(matches!(sections(&broken), Err(PeError::NotPe(_))));
     }
+}
+
+#[test]
+fn what_is_measured_is_what_lies_in_memory() {
+    let mut objects = Objects::default();
+    let kernel = objects.keep(vec![7; 3000]);
+    let initrds = [objects.keep(*b"initrd")];
+    let uki = build(&stub(0x400), &initrds, &kernel).unwrap();
+    let measured = measure::measured(&uki).unwrap();
+    let poured: Vec<_> = measured.iter().map(|(name, content)| (*name, objects.pour(content))).collect();
+    let in_memory = [vec![7; 3000], vec![0; 2000]].concat();
+    let expected = [
+        (".linux", in_memory),
+        (".osrel", b"ID=debian\n".to_vec()),
+        (".cmdline", b"console=ttyS0".to_vec()),
+        (".initrd", b"initrd".to_vec()),
+        (".uname", b"6.12".to_vec()),
+    ];
+    assert_eq!(poured, expected);
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::digest::{Digest, Hasher};
 use crate::format::squashfs::read::{EntryKind, FileData};
 use crate::format::targz::read::{self as tarball, ReadTarError};
-use crate::format::{Window, fat, uki};
+use crate::format::{Window, fat, pe};
 use crate::image::opened::Opened;
 use crate::report::{Diagnostic, Kind, Report};
 use crate::sys::files::{self, Context as _};
@@ -267,8 +267,7 @@ fn boot_files(path: &Path, opened: &Opened) -> Result<BTreeMap<String, BootFile>
     for found in volume.list().map_err(|error| broken(&error))?.iter().filter(|found| !found.directory) {
         let bytes = volume.read_found(found, MOST_BOOT_BYTES).map_err(|error| broken(&error))?;
         // Boot loaders have sections too; those of interest are a unified kernel image's.
-        let sections =
-            if found.path.ends_with(".efi") { uki::sections(&bytes).unwrap_or_default() } else { Vec::new() };
+        let sections = if found.path.ends_with(".efi") { pe::sections(&bytes).unwrap_or_default() } else { Vec::new() };
         if sections.iter().any(|section| section.name == ".linux") {
             for section in sections {
                 let start = section.file_offset as usize;

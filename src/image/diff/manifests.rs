@@ -75,6 +75,9 @@ impl ManifestDiff {
 fn facts(manifest: &Manifest) -> Vec<(&'static str, String)> {
     let root = manifest.root.as_ref();
     let of_root = |fact: &dyn Fn(&crate::image::manifest::RootFacts) -> String| root.map(fact).unwrap_or_default();
+    let boot = manifest.boot.as_ref();
+    let signed_by = boot.and_then(|boot| boot.secure_boot.as_ref());
+    let measured = boot.and_then(|boot| boot.pcr11.last());
     vec![
         ("image", manifest.image.clone()),
         ("version", manifest.version.clone()),
@@ -89,6 +92,8 @@ fn facts(manifest: &Manifest) -> Vec<(&'static str, String)> {
         ("root hash", of_root(&|root| root.hash.to_string())),
         ("bytes of the root", of_root(&|root| root.size.to_string())),
         ("initrd", of_root(&|root| root.initrd.to_string())),
+        ("signed by", signed_by.map(|signer| signer.certificate.to_string()).unwrap_or_default()),
+        ("PCR 11", measured.map(|pcr| pcr.sha256.to_string()).unwrap_or_default()),
     ]
 }
 

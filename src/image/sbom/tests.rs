@@ -86,6 +86,7 @@ impl World {
             stored: Digest::of(b"stored"),
             tools: &self.tree,
             initrd: None,
+            signer: None,
             kernel_arguments: &[],
             formats: &[],
             late: Vec::new(),
