@@ -15,7 +15,12 @@ use super::root::Root;
 ///
 /// # Errors
 /// When the root does not fit a GPT.
-pub fn files(root: &Root, parts: &BootParts, command_line: &str) -> Result<Vec<(&'static str, Recipe)>, Report> {
+pub fn files(
+    root: &Root,
+    parts: &BootParts,
+    version: &str,
+    command_line: &str,
+) -> Result<Vec<(&'static str, Recipe)>, Report> {
     let text = |text: String, origin: &'static str| {
         let mut recipe = Recipe::new();
         recipe.literal(text.into_bytes(), origin);
@@ -26,7 +31,7 @@ pub fn files(root: &Root, parts: &BootParts, command_line: &str) -> Result<Vec<(
     Ok(vec![
         ("vmlinuz", kernel),
         ("initrd.img", parts.initrd.clone()),
-        ("root.img", disk::network_root(root)?),
+        ("root.img", disk::network_root(root, version)?),
         ("boot.ipxe", text(ipxe(command_line), "iPXE script")),
         ("grub.cfg", text(grub(command_line), "GRUB script")),
         ("cmdline", text(format!("{command_line}\n"), "kernel command line")),

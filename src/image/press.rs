@@ -18,10 +18,10 @@ use super::boot::{self, BootParts};
 use super::disk::{self, Identity};
 use super::manifest::{Document, Manifest, Output, PackageFacts, RootFacts, TreeFacts};
 use super::root::{self, Root};
-use super::{lint, netboot, provenance, sbom, sums, tarball};
+use super::{lint, netboot, provenance, sbom, sums, tarball, update};
 
 /// Version of everything that is pressed: changes with any change to what the same root becomes (a format break).
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Version of the manifest's format.
 const MANIFEST_FORMAT: u32 = 1;
@@ -195,9 +195,14 @@ fn plan_outputs(
     let wants = |format| request.formats.contains(&format);
     let mut planned = Vec::new();
     if let Some(Sealed { root, parts, command_line }) = sealed {
+        let identity = Identity { role, version: request.version };
+        if wants(Format::Update) {
+            for (name, recipe) in update::files(root, &disk::uki(parts, command_line)?, identity) {
+                planned.push((Format::Update, format!("{role}.update/{name}"), recipe));
+            }
+        }
         if wants(Format::Disk) || wants(Format::Qcow2) {
             let uki = disk::uki(parts, command_line)?;
-            let identity = Identity { role, version: request.version };
             let raw = disk::disk(root, parts, &uki, identity, request.epoch)?;
             if wants(Format::Qcow2) {
                 let image = qcow2::image(&raw).map_err(|error| Diagnostic::error(Kind::Internal, error.to_string()))?;
@@ -208,7 +213,7 @@ fn plan_outputs(
             }
         }
         if wants(Format::Netboot) {
-            for (name, recipe) in netboot::files(root, parts, command_line)? {
+            for (name, recipe) in netboot::files(root, parts, request.version, command_line)? {
                 planned.push((Format::Netboot, format!("{role}.netboot/{name}"), recipe));
             }
         }
