@@ -22,4 +22,5 @@ mod scenarios;
 mod seeds;
 mod stub;
 mod trust;
+mod updates;
 mod vendor;

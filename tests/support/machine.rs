@@ -60,6 +60,8 @@ pub struct Machine {
     second_disk: Option<PathBuf>,
     /// What the hardware clock shows at power-on, UTC; the host's time otherwise.
     clock: Option<String>,
+    /// Whether a machine that boots from disk has QEMU's user network, which ends at the namespace's loopback.
+    networked: bool,
 }
 
 impl Machine {
@@ -74,7 +76,7 @@ impl Machine {
     }
 
     fn new(medium: Medium, memory: u32) -> Self {
-        Self { medium, memory, checked: true, look: LOOK.to_owned(), second_disk: None, clock: None }
+        Self { medium, memory, checked: true, look: LOOK.to_owned(), second_disk: None, clock: None, networked: false }
     }
 
     /// Runs `script` in place of the look that every machine gets, with `disk` as `/dev/vdb` and its clock at `clock`
@@ -84,6 +86,20 @@ impl Machine {
         self.look = script.to_owned();
         self.second_disk = Some(disk.into());
         self.clock = Some(clock.to_owned());
+        self
+    }
+
+    /// Runs `script` in place of the look that every machine gets.
+    #[must_use]
+    pub fn looking(mut self, script: &str) -> Self {
+        self.look = script.to_owned();
+        self
+    }
+
+    /// Gives it a network card; the namespace's loopback is 10.0.2.2 to it.
+    #[must_use]
+    pub fn networked(mut self) -> Self {
+        self.networked = true;
         self
     }
 
@@ -143,7 +159,7 @@ impl Machine {
                 command.arg("-drive").arg(format!("if=pflash,unit=0,format=raw,readonly=on,file={FIRMWARE}"));
                 command.arg("-drive").arg(format!("if=pflash,unit=1,format=raw,file={}", variables.display()));
                 command.arg("-drive").arg(format!("if=virtio,format=raw,file={}", disk.display()));
-                command.args(["-nic", "none"]);
+                command.args(["-nic", if self.networked { "user,model=virtio-net-pci" } else { "none" }]);
             }
             Medium::Network(folder, first) => {
                 command.arg("-netdev").arg(format!("user,id=net,tftp={},bootfile={first}", folder.display()));
