@@ -28,6 +28,9 @@ const DISK: u64 = 8 << 30;
 /// Longest wait for the first written block of an update, from power-on.
 const WRITING_WITHIN: Duration = Duration::from_secs(900);
 
+/// Longest wait for version 2 to be back, from power-on: three boots, an update, and the bad version's two minutes.
+const BACK_WITHIN: Duration = Duration::from_secs(3600);
+
 /// What every look shows first: who booted, what is installed, and what the boot loader has.
 const SHOW: &str = r#"
 section() { echo "@@ $1"; }
@@ -146,7 +149,7 @@ fn a_good_version_stays_a_bad_one_is_left_and_the_power_may_fail() {
                 "\"rolecast-health.service\", \"crashes.service\",",
             );
     });
-    let back = machine().looking(&format!("{SHOW}{THERE_AND_BACK}")).report(&namespace);
+    let back = machine().looking(&format!("{SHOW}{THERE_AND_BACK}")).within(BACK_WITHIN).report(&namespace);
     let before = back.section("before");
     for line in ["-- version\n2\n", "-- motd\nversion 2\n", "-- state\nrunning\n", "is healthy on this machine"] {
         assert!(before.contains(line), "{before}");

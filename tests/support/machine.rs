@@ -62,6 +62,8 @@ pub struct Machine {
     clock: Option<String>,
     /// Whether a machine that boots from disk has QEMU's user network, which ends at the namespace's loopback.
     networked: bool,
+    /// Longest wait for the finished report.
+    report_within: Duration,
 }
 
 impl Machine {
@@ -76,7 +78,7 @@ impl Machine {
     }
 
     fn new(medium: Medium, memory: u32) -> Self {
-        Self { medium, memory, checked: true, look: LOOK.to_owned(), second_disk: None, clock: None, networked: false }
+        Self { medium, memory, checked: true, look: LOOK.to_owned(), second_disk: None, clock: None, networked: false, report_within: REPORT_WITHIN }
     }
 
     /// Runs `script` in place of the look that every machine gets, with `disk` as `/dev/vdb` and its clock at `clock`
@@ -100,6 +102,13 @@ impl Machine {
     #[must_use]
     pub fn networked(mut self) -> Self {
         self.networked = true;
+        self
+    }
+
+    /// Waits so long for the report, where the machine restarts before it.
+    #[must_use]
+    pub fn within(mut self, bound: Duration) -> Self {
+        self.report_within = bound;
         self
     }
 
@@ -181,7 +190,8 @@ impl Machine {
         command.stdout(Stdio::null()).stderr(File::create(&errors).expect("a file in the temporary folder"));
         let since = Instant::now();
         let child = command.spawn().expect("package qemu-system-x86 is installed");
-        Running { child, serial, findings, errors, since, restarts, _scratch: scratch }
+        let report_within = self.report_within;
+        Running { child, serial, findings, errors, since, restarts, report_within, _scratch: scratch }
     }
 }
 
@@ -193,6 +203,7 @@ pub struct Running {
     errors: PathBuf,
     since: Instant,
     restarts: u32,
+    report_within: Duration,
     _scratch: tempfile::TempDir,
 }
 
@@ -250,7 +261,8 @@ impl Running {
                 panic!("`{fault}` before the report\n{}", self.tail());
             }
             assert!(!self.has_ended(), "the machine ended before its report\n{}", self.tail());
-            assert!(self.since.elapsed() < REPORT_WITHIN, "no report within {REPORT_WITHIN:?}\n{}", self.tail());
+            let within = self.report_within;
+            assert!(self.since.elapsed() < within, "no report within {within:?}\n{}", self.tail());
             pause();
         }
     }
