@@ -11,7 +11,7 @@ use rolecast::join::run::{self, Join};
 use rolecast::join::status::Status;
 use rolecast::join::tables::Tables;
 use rolecast::join::world::World;
-use rolecast::join::{Ticket, lay, machine, operate, record};
+use rolecast::join::{Ticket, health, lay, machine, operate, record};
 use rolecast::report::{Diagnostic, Kind, Report, Style, render};
 
 const USAGE: &str = "\
@@ -27,6 +27,9 @@ usage: rolecast-join COMMAND
                     make a region the leader where nobody leads; says what may be lost, and asks
   leave [--force]   take this machine out of etcd, Patroni and MAAS; its data stays
   upgrade           let MAAS's schema be migrated to what this image brings
+  health [--settle]
+                    whether this version is healthy on this machine; --settle waits until that is certain
+                    (rolecast-health.service runs this on the boots that the boot loader counts)
   steps             names of this machine's steps, in order
 
 examples:
@@ -52,6 +55,8 @@ fn main() -> ExitCode {
         ["promote", options @ ..] if promotion(options).is_some() => promote(root, options),
         ["leave"] => leave(root, false),
         ["leave", "--force"] => leave(root, true),
+        ["health"] => health(root),
+        ["health", "--settle"] => settle(root),
         ["upgrade"] => run::upgrade(root),
         ["steps"] => steps(root),
         ["--help" | "-h" | "help"] => Ok(USAGE.to_owned()),
@@ -146,6 +151,25 @@ fn leave(root: &Path, force: bool) -> Result<String, Diagnostic> {
         say(&format!("{text}\n"));
     };
     operate::leave(&accepted(root)?, &Tables::read(root)?, force, &mut line)
+}
+
+/// One look, whatever the machine is about to become.
+fn health(root: &Path) -> Result<String, Diagnostic> {
+    let image = Tables::read(root)?.image;
+    let found = health::troubles(&health::look(root)?, &image);
+    match found.is_empty() {
+        true => Ok("healthy\n".to_owned()),
+        false => Err(health::unhealthy(&found, &image)),
+    }
+}
+
+fn settle(root: &Path) -> Result<String, Diagnostic> {
+    let image = Tables::read(root)?.image;
+    let mut line = |text: &str| {
+        say(&format!("{text}\n"));
+    };
+    health::settle(root, &image, &mut line)?;
+    Ok(format!("{} {} is healthy on this machine\n", image.role, image.version))
 }
 
 fn accepted(root: &Path) -> Result<Ticket, Diagnostic> {

@@ -171,6 +171,8 @@ pub enum FormatName {
     Netboot,
     /// Root tarball (MAAS custom image, LXD, nspawn)
     Tar,
+    /// Root, verity and kernel image, as systemd-sysupdate fetches them
+    Update,
 }
 
 /// `rolecast build`.

@@ -114,6 +114,7 @@ pub fn formats(arguments: &ChosenArguments) -> Vec<Format> {
         FormatName::Qcow2 => Format::Qcow2,
         FormatName::Netboot => Format::Netboot,
         FormatName::Tar => Format::Tar,
+        FormatName::Update => Format::Update,
     };
     arguments.formats.iter().map(format).collect()
 }

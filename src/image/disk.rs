@@ -77,8 +77,8 @@ pub fn disk(
     if root.hash_area.length() > HASH_SLOT {
         return Err(Diagnostic::error(Kind::Input, "the root is too large for its slot's hash area").into());
     }
-    let (data_guid, hash_guid) = root_guids(&hash);
     let esp_size = esp.length();
+    let labels = Labels::of(identity.version);
     let partitions = [
         Partition {
             type_guid: partition_type::ESP,
@@ -88,8 +88,8 @@ pub fn disk(
             content: esp,
             size: esp_size,
         },
-        hash_partition(root, hash_guid, HASH_SLOT),
-        data_partition(root, data_guid),
+        hash_partition(root, &labels, HASH_SLOT),
+        data_partition(root, &labels),
     ];
     let disk =
         gpt::disk(Guid::from_digest(&hash, "disk"), &partitions).map_err(|error| refuse("disk image", &error))?;
@@ -100,18 +100,31 @@ pub fn disk(
 ///
 /// # Errors
 /// When a part does not fit its place.
-pub fn network_root(root: &Root) -> Result<Recipe, Report> {
-    let (data_guid, hash_guid) = root_guids(&root.root_hash);
+pub fn network_root(root: &Root, version: &str) -> Result<Recipe, Report> {
     let size = root.hash_area.length().next_multiple_of(gpt::ALIGNMENT);
-    let partitions = [hash_partition(root, hash_guid, size), data_partition(root, data_guid)];
+    let labels = Labels::of(version);
+    let partitions = [hash_partition(root, &labels, size), data_partition(root, &labels)];
     let disk = gpt::disk(Guid::from_digest(&root.root_hash, "network"), &partitions)
         .map_err(|error| refuse("network root", &error))?;
     Ok(disk.recipe)
 }
 
+/// The names of a version's partitions: `systemd-sysupdate(8)` knows by them what is installed (`MatchPattern=` in the
+/// image's `sysupdate.d`).
+struct Labels {
+    root: String,
+    verity: String,
+}
+
+impl Labels {
+    fn of(version: &str) -> Self {
+        Self { root: format!("root_{version}"), verity: format!("verity_{version}") }
+    }
+}
+
 /// The GUIDs by which the initrd finds root and hash area: the two halves of the root hash (UAPI Discoverable
 /// Partitions Specification).
-fn root_guids(hash: &Digest) -> (Guid, Guid) {
+pub(super) fn root_guids(hash: &Digest) -> (Guid, Guid) {
     let halves = hash.as_bytes().split_at(16);
     let guid = |half: &[u8]| {
         let mut bytes = [0; 16];
@@ -121,29 +134,29 @@ fn root_guids(hash: &Digest) -> (Guid, Guid) {
     (guid(halves.0), guid(halves.1))
 }
 
-fn hash_partition(root: &Root, guid: Guid, size: u64) -> Partition<'static> {
+fn hash_partition<'a>(root: &Root, labels: &'a Labels, size: u64) -> Partition<'a> {
     Partition {
         type_guid: partition_type::ROOT_X86_64_VERITY,
-        guid,
-        name: "verity-a",
+        guid: root_guids(&root.root_hash).1,
+        name: &labels.verity,
         attributes: attribute::READ_ONLY,
         content: nested(&root.hash_area, "hash area"),
         size,
     }
 }
 
-fn data_partition(root: &Root, guid: Guid) -> Partition<'static> {
+fn data_partition<'a>(root: &Root, labels: &'a Labels) -> Partition<'a> {
     Partition {
         type_guid: partition_type::ROOT_X86_64,
-        guid,
-        name: "root-a",
+        guid: root_guids(&root.root_hash).0,
+        name: &labels.root,
         attributes: attribute::READ_ONLY,
         content: nested(&root.squashfs, "root"),
         size: root.squashfs.length(),
     }
 }
 
-fn nested(recipe: &Recipe, origin: &'static str) -> Recipe {
+pub(super) fn nested(recipe: &Recipe, origin: &'static str) -> Recipe {
     let mut outer = Recipe::new();
     outer.push(Bytes::Recipe(Arc::new(recipe.clone())), origin);
     outer

@@ -21,5 +21,6 @@ pub mod root;
 pub mod sbom;
 pub mod sums;
 pub mod tarball;
+pub mod update;
 
 pub use press::{Pressed, Request, VERSION, origins, press};

@@ -19,6 +19,7 @@ pub fn files(
     root: &Root,
     parts: &BootParts,
     kernel: Recipe,
+    version: &str,
     command_line: &str,
 ) -> Result<Vec<(&'static str, Recipe)>, Report> {
     let text = |text: String, origin: &'static str| {
@@ -29,7 +30,7 @@ pub fn files(
     Ok(vec![
         ("vmlinuz", kernel),
         ("initrd.img", parts.initrd.clone()),
-        ("root.img", disk::network_root(root)?),
+        ("root.img", disk::network_root(root, version)?),
         ("boot.ipxe", text(ipxe(command_line), "iPXE script")),
         ("grub.cfg", text(grub(command_line), "GRUB script")),
         ("cmdline", text(format!("{command_line}\n"), "kernel command line")),

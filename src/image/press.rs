@@ -19,7 +19,7 @@ use super::boot::{self, BootParts};
 use super::disk::{self, Identity};
 use super::manifest::{BootFacts, Document, Manifest, Output, PackageFacts, RootFacts, SignerFacts, TreeFacts};
 use super::root::{self, Root};
-use super::{lint, netboot, provenance, sbom, sums, tarball};
+use super::{lint, netboot, provenance, sbom, sums, tarball, update};
 
 /// Version of everything that is pressed: changes with any change to what the same root becomes (a format break).
 pub const VERSION: u32 = 2;
@@ -182,7 +182,8 @@ fn seal(request: &Request<'_>, initrd: Content, store: &Store, progress: &dyn Pr
     let root = root::press(&root::sealed_tree(request.tree), request.layers, request.epoch, store, progress)?;
     let words = std::iter::once(format!("roothash={}", root.root_hash)).chain(request.kernel_arguments.iter().cloned());
     let command_line = words.collect::<Vec<_>>().join(" ");
-    let uki = match request.formats.iter().any(|format| matches!(format, Format::Disk | Format::Qcow2)) {
+    let uki = match request.formats.iter().any(|format| matches!(format, Format::Disk | Format::Qcow2 | Format::Update))
+    {
         true => {
             let uki = disk::uki(&parts, &command_line)?;
             Some(boot::sign(uki, "unified kernel image", request.signer, store)?)
@@ -202,8 +203,13 @@ fn plan_outputs(
     let wants = |format| request.formats.contains(&format);
     let mut planned = Vec::new();
     if let Some(Sealed { root, parts, command_line, uki }) = sealed {
-        if let Some(uki) = uki {
-            let identity = Identity { role, version: request.version };
+        let identity = Identity { role, version: request.version };
+        if let Some(uki) = uki.as_ref().filter(|_| wants(Format::Update)) {
+            for (name, recipe) in update::files(root, uki, identity) {
+                planned.push((Format::Update, format!("{role}.update/{name}"), recipe));
+            }
+        }
+        if let Some(uki) = uki.as_ref().filter(|_| wants(Format::Disk) || wants(Format::Qcow2)) {
             let boot_loader = parts.boot_loader(request.signer, store)?;
             let raw = disk::disk(root, &boot_loader, uki, identity, request.epoch)?;
             if wants(Format::Qcow2) {
@@ -216,7 +222,7 @@ fn plan_outputs(
         }
         if wants(Format::Netboot) {
             let kernel = parts.kernel(request.signer, store)?;
-            for (name, recipe) in netboot::files(root, parts, kernel, command_line)? {
+            for (name, recipe) in netboot::files(root, parts, kernel, request.version, command_line)? {
                 planned.push((Format::Netboot, format!("{role}.netboot/{name}"), recipe));
             }
         }

@@ -8,7 +8,7 @@
 
 use super::tables::{DatabaseTable, Image, Maas, Tables};
 use super::world::{Action, Database, DhcpPair, Etcd, Facts, Local, Peer, Question, Rack, Record, Region, Schema};
-use super::{database, etcd, prelude, rack, region};
+use super::{database, etcd, prelude, rack, region, release};
 use crate::ticket::{Cluster, Kind, Node, Ticket};
 
 /// Everything that a step may look at.
@@ -86,6 +86,7 @@ pub const JOINED: &str = "joined";
 
 /// Every machine.
 const PRELUDE: &[Step] = &[
+    Step { name: "version", demand: release::not_refused },
     Step { name: "secrets", demand: prelude::secrets },
     Step { name: "state", demand: prelude::state },
     Step { name: "files", demand: prelude::files },

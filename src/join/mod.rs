@@ -3,7 +3,8 @@
 //! Three parts. `machine` decides: a pure function from what is known to what comes next, as named steps (`prelude`,
 //! `etcd`, `database`, `region`, `rack`). `world` is what it can ask and have done, and `adapters` do it. `run` goes round
 //! with both, takes in tickets (`accept`, `lay`), remembers (`record`) and says where it stands (`status`). Design
-//! section 7; `docs/joining.md` tells it to operators.
+//! section 7; `docs/joining.md` tells it to operators. Beside them `health` says whether a version that an update
+//! brought may stay, and `release` from when there is no way back to the one before.
 
 pub mod accept;
 pub mod adapters;
@@ -12,6 +13,7 @@ mod database;
 pub mod drive;
 mod durable;
 mod etcd;
+pub mod health;
 pub mod kill;
 pub mod lay;
 pub mod machine;
@@ -22,6 +24,7 @@ mod prelude;
 mod rack;
 pub mod record;
 mod region;
+mod release;
 pub mod run;
 pub mod status;
 pub mod tables;

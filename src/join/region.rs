@@ -6,6 +6,7 @@
 
 use super::database;
 use super::machine::{Decision, Turn, View, list, stop, wait, wait_briefly};
+use super::release;
 use super::world::{Action, Peer, SchemaVersion};
 
 /// The database has MAAS's roles, with the ticket's passwords.
@@ -58,6 +59,7 @@ pub(super) fn schema(view: &View<'_>) -> Turn {
         SchemaVersion::Same => Ok(()),
         SchemaVersion::Absent | SchemaVersion::CutOff if leads => {
             alone(view)?;
+            release::no_way_back(view)?;
             Err(Decision::Do(Action::Migrate))
         }
         SchemaVersion::Absent | SchemaVersion::CutOff => {
@@ -84,6 +86,7 @@ pub(super) fn schema(view: &View<'_>) -> Turn {
         ))),
         SchemaVersion::Older(_) => {
             alone(view)?;
+            release::no_way_back(view)?;
             Err(Decision::Do(Action::Migrate))
         }
     }
@@ -205,10 +208,16 @@ mod tests {
     use super::*;
     use crate::ticket::Dhcp;
 
+    /// A machine whose boot loader has no older version left.
+    fn kept(mut bench: Bench) -> Bench {
+        bench.done.push(Action::KeepVersion);
+        bench
+    }
+
     #[test]
     fn one_machine_migrates_the_one_that_leads() {
         for version in [SchemaVersion::Absent, SchemaVersion::CutOff] {
-            let bench = |node: &str| Bench::joined(node).schema(|schema| schema.version = version.clone());
+            let bench = |node: &str| kept(Bench::joined(node)).schema(|schema| schema.version = version.clone());
             let alone = |node: &str| bench(node).peer("region-2", |peer| peer.serves = false);
             assert_eq!(alone("region-1").action(), Action::Migrate);
             assert!(bench("region-2").waits().1.contains("region-1 to migrate"));
@@ -220,7 +229,7 @@ mod tests {
     #[test]
     fn a_schema_is_upgraded_when_an_operator_says_so_and_never_beside_other_code() {
         let older =
-            |node: &str| Bench::joined(node).schema(|schema| schema.version = SchemaVersion::Older("3.6".into()));
+            |node: &str| kept(Bench::joined(node)).schema(|schema| schema.version = SchemaVersion::Older("3.6".into()));
         assert!(older("region-1").waits().1.contains("run `rolecast-join upgrade` here"));
         assert!(older("region-2").waits().1.contains("run `rolecast-join upgrade` on region-1"));
         let asked = |bench: Bench| Bench { upgrade: true, ..bench };

@@ -170,6 +170,7 @@ impl Bench {
             maas_initialised: true,
             secrets_generation: 1,
             joined: true,
+            schema_begun: (node == "region-1").then(|| "2026.11.1".into()),
         };
         Self { tables: tables(node), ticket, record, facts, done: vec![], upgrade: false }
     }

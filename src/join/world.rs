@@ -296,6 +296,8 @@ pub enum Action {
     /// Make MAAS's role and database and the roles that Patroni's bootstrap should have made, or give roles the
     /// ticket's passwords; records the ticket's generation in the database. Refuses when this is not the primary.
     PrepareDatabase,
+    /// Make the running version the only one that can be booted, where a boot loader chooses between versions.
+    KeepVersion,
     /// Migrate MAAS's schema, under a lock in the database. The migration ends when the lock's session does.
     Migrate,
     /// Put MAAS's shared secret where the version wants it, before a region runs.
@@ -363,6 +365,8 @@ pub struct Record {
     pub secrets_generation: u64,
     /// Whether it was once wholly joined.
     pub joined: bool,
+    /// The version of the image that has begun to migrate MAAS's schema from here.
+    pub schema_begun: Option<String>,
 }
 
 /// How far a machine is with etcd.

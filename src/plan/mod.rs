@@ -17,6 +17,7 @@ pub fn format_name(format: &Format) -> String {
         Format::Qcow2 => "qcow2",
         Format::Netboot => "netboot",
         Format::Tar => "tar",
+        Format::Update => "update",
     }
     .to_owned()
 }

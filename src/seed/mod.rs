@@ -17,6 +17,7 @@ mod plant;
 mod publish;
 mod random;
 mod serve;
+mod updates;
 mod vault;
 
 pub use deliver::{Courier, Standing};

@@ -1,6 +1,7 @@
 //! The tree that a TFTP and HTTP server hands out: images, boot scripts by MAC address, seeds.
 //!
 //! ```text
+//! updates/ROLE/          what installed machines fetch to become another version, with its SHA256SUMS
 //! images/VERSION/ROLE/   vmlinuz, initrd.img, root.img (hard links to the build's own, or copies)
 //! boot/MAC.ipxe          what each machine boots, for iPXE
 //! grub/grub.cfg-01-MAC   the same for GRUB
@@ -16,10 +17,11 @@ use std::path::{Path, PathBuf};
 
 use super::plant::{Planted, Terms, late_files, plant};
 use super::serve::{Booted, ServerUrl, dnsmasq};
+use super::updates;
 use super::vault::Vault;
 use crate::image::manifest::Manifest;
 use crate::report::{Diagnostic, Kind, Report};
-use crate::spec::{Cluster, Role, Spec};
+use crate::spec::{Cluster, Format, Role, Spec};
 use crate::sys::files::{self, Context as _, FileError, Pending};
 use crate::sys::private;
 
@@ -55,8 +57,18 @@ pub struct Published {
     pub nodes: Vec<String>,
     /// Nodes without a MAC address, which it cannot tell apart.
     pub left_out: Vec<String>,
+    /// Roles whose installed machines find an update.
+    pub updates: Vec<String>,
     /// Whether the seeds carry secrets.
     pub secrets: bool,
+}
+
+/// A role as it was built.
+struct Built {
+    directory: PathBuf,
+    manifest: Manifest,
+    /// None where the image file asks for none.
+    netboot: Option<Netboot>,
 }
 
 /// A role's netboot set as it was built.
@@ -71,12 +83,12 @@ impl Publication<'_> {
     /// Writes the tree at `top`. What is there is brought up to date; images of other versions stay.
     ///
     /// # Errors
-    /// When an image was not built for the network, or from another version; when a seed does not render, or the tree
-    /// cannot be written.
+    /// When an image was built neither for the network nor for updates, or from another version; when a seed does not
+    /// render, or the tree cannot be written.
     pub fn write(&self, top: &Path) -> Result<Published, Report> {
-        let mut sets: BTreeMap<&str, Netboot> = BTreeMap::new();
+        let mut roles: BTreeMap<&str, Built> = BTreeMap::new();
         for role in self.spec.roles.iter().filter(|role| self.cluster.nodes.iter().any(|node| node.role == role.name)) {
-            sets.insert(&role.name, self.netboot(role)?);
+            roles.insert(&role.name, self.built(role)?);
         }
         let open = self.url.is_open() && !self.secrets_over_http;
         let terms = Terms { open, memory_state: self.memory_state };
@@ -86,13 +98,19 @@ impl Publication<'_> {
 
         files::make_directory(top).map_err(Diagnostic::from)?;
         let top = fs::canonicalize(top).on("find", top).map_err(Diagnostic::from)?;
-        for set in sets.values() {
-            set.publish(&top).map_err(Diagnostic::from)?;
-        }
         let mut published = Published { secrets: !open, ..Published::default() };
+        for (name, built) in &roles {
+            if let Some(set) = &built.netboot {
+                set.publish(&top).map_err(Diagnostic::from)?;
+            }
+            if updates::publish(&built.manifest, &built.directory, &top)? {
+                published.updates.push((*name).to_owned());
+            }
+        }
         let mut machines = Vec::new();
         for (node, planted) in self.cluster.nodes.iter().zip(&planted) {
-            let (Some(mac), Some(set)) = (&node.mac, sets.get(node.role.as_str())) else {
+            let Some(set) = roles.get(node.role.as_str()).and_then(|built| built.netboot.as_ref()) else { continue };
+            let Some(mac) = &node.mac else {
                 published.left_out.push(node.name.clone());
                 continue;
             };
@@ -109,11 +127,11 @@ impl Publication<'_> {
         Ok(published)
     }
 
-    /// Finds a role's netboot set, and makes sure that these seeds fit it.
-    fn netboot(&self, role: &Role) -> Result<Netboot, Report> {
+    /// Finds a role's netboot set and update, and makes sure that these seeds fit it.
+    fn built(&self, role: &Role) -> Result<Built, Report> {
         let place = self.images.join(&role.name);
         let path = place.join("manifest.json");
-        let build = format!("`rolecast build` the role `{}` with the format `netboot` first", role.name);
+        let build = format!("`rolecast build` the role `{}` with the format `netboot` or `update` first", role.name);
         let text = fs::read_to_string(&path).map_err(|error| {
             Diagnostic::error(
                 Kind::Input,
@@ -133,12 +151,18 @@ impl Publication<'_> {
                 .into());
         }
         let directory = place.join(format!("{}.netboot", role.name));
-        let Some(root) = manifest.root.filter(|_| LOADED.iter().all(|name| directory.join(name).is_file())) else {
+        let whole = LOADED.iter().all(|name| directory.join(name).is_file());
+        let netboot = manifest.root.as_ref().filter(|_| whole).map(|root| Netboot {
+            directory: directory.clone(),
+            to: format!("images/{}/{}", self.spec.version, role.name),
+            command_line: root.command_line.clone(),
+        });
+        let updates = manifest.outputs.iter().any(|output| output.format == Format::Update);
+        if netboot.is_none() && (role.formats.contains(&Format::Netboot) || !updates) {
             let message = format!("`{}` holds no whole netboot set", directory.display());
             return Err(Diagnostic::error(Kind::Input, message).hint(&build).into());
-        };
-        let to = format!("images/{}/{}", self.spec.version, role.name);
-        Ok(Netboot { directory, to, command_line: root.command_line })
+        }
+        Ok(Built { directory: place, manifest, netboot })
     }
 
     /// Writes a node's seed. One that holds secrets is readable by the group of the tree's top alone: the server's.
@@ -186,7 +210,7 @@ impl Netboot {
 
 /// Puts `from` at `to`: as a second name of the same file, or as a copy where that cannot be. `build` replaces its
 /// files and never writes into them, so a published name keeps its bytes.
-fn place(from: &Path, to: &Path) -> Result<(), FileError> {
+pub(super) fn place(from: &Path, to: &Path) -> Result<(), FileError> {
     let temporary = to.with_extension("part");
     match fs::remove_file(&temporary) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error).on("remove", &temporary),

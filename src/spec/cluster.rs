@@ -59,6 +59,7 @@ impl Plan<'_> {
             network,
             prefix,
             gateway: self.cluster.gateway.as_ref().map(|gateway| gateway.value),
+            updates: self.cluster.updates.clone(),
             nodes: self.nodes.iter().zip(&voters).map(|(node, voter)| node.facts(*voter)).collect(),
             dhcp: self.dhcp.iter().map(WrittenDhcp::facts).collect(),
             span: self.cluster.span.clone(),

@@ -134,6 +134,7 @@ fn format(name: &str) -> Option<Format> {
         "qcow2" => Format::Qcow2,
         "netboot" => Format::Netboot,
         "tar" => Format::Tar,
+        "update" => Format::Update,
         _ => return None,
     })
 }
@@ -151,6 +152,8 @@ pub struct WrittenCluster {
     pub network: Option<Written<(Ipv4Addr, u8)>>,
     /// Default gateway.
     pub gateway: Option<Written<Ipv4Addr>>,
+    /// Where updates are.
+    pub updates: Option<String>,
     /// Where `[cluster]` stands.
     pub span: Span,
 }
@@ -207,6 +210,7 @@ pub fn cluster(image: &Table) -> Option<WrittenCluster> {
         vrid,
         network: table.text("network").and_then(network),
         gateway: table.text("gateway").and_then(address),
+        updates: table.text("updates").map(|updates| updates.value.trim_end_matches('/').to_owned()),
         span: entry.key_span.clone(),
     })
 }

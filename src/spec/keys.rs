@@ -123,9 +123,9 @@ pub static ROLE: Keys = Keys {
     doc: "one role to build; its name is the name of its profile",
     keys: &[key(
         "formats",
-        List(&Choice(&["disk", "qcow2", "netboot", "tar"]), 1, 4),
+        List(&Choice(&["disk", "qcow2", "netboot", "tar", "update"]), 1, 5),
         Required,
-        "What to make: `disk` (raw disk image), `qcow2`, `netboot` (kernel, initrd, root and boot scripts), `tar` (root tarball).",
+        "What to make: `disk` (raw disk image), `qcow2`, `netboot` (kernel, initrd, root and boot scripts), `tar` (root tarball), `update` (root, verity and kernel image as systemd-sysupdate fetches them).",
     )],
 };
 
@@ -144,6 +144,12 @@ pub static CLUSTER: Keys = Keys {
             "The network that all nodes and the virtual address are in.",
         ),
         key("gateway", Shape::Text(Text::Address), Nothing, "The default gateway."),
+        key(
+            "updates",
+            Shape::Text(Text::Url),
+            Nothing,
+            "Where machines find updates: the folder `updates` of a published tree, each role's below it. Default: none, they are brought to each machine's `/run/rolecast/updates`.",
+        ),
     ],
 };
 

@@ -397,6 +397,8 @@ pub enum Format {
     Netboot,
     /// Root tarball.
     Tar,
+    /// Root, verity and kernel image, as `systemd-sysupdate(8)` fetches them.
+    Update,
 }
 
 /// `[cluster]` with its nodes.
@@ -414,6 +416,8 @@ pub struct Cluster {
     pub prefix: u8,
     /// Default gateway, where there is one.
     pub gateway: Option<Ipv4Addr>,
+    /// Where updates are, without `/` at the end; none when they are brought to each machine.
+    pub updates: Option<String>,
     /// Nodes, in the order of the image file.
     pub nodes: Vec<NodeFacts>,
     /// DHCP ranges.

@@ -29,6 +29,7 @@ static VARIABLES: &[(&str, &str)] = &[
     ("cluster.netmask", "Its netmask: `255.255.255.0`."),
     ("cluster.cidr", "Both: `10.77.0.0/24`."),
     ("cluster.gateway", "The default gateway, none where there is none."),
+    ("cluster.updates", "Where updates are, each role's below it; none where they are brought to each machine."),
     (
         "cluster.nodes[]",
         "All nodes in the order of the image file: `name`, `address`, `mac` (may be none), `role`, `kind`, `voter`, `index` (from 1).",

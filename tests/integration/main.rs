@@ -23,4 +23,5 @@ mod secure_boot;
 mod seeds;
 mod stub;
 mod trust;
+mod updates;
 mod vendor;

@@ -241,8 +241,8 @@ fn generic_images_are_seeded_for_any_cluster() {
     assert!(haproxy.content.0.contains("10.99.0.12:5240"), "{}", haproxy.content.0);
 }
 
-/// Manifests and netboot sets as a build leaves them, with bytes that nothing boots.
-fn pretend_to_build(output: &Path) {
+/// Manifests, netboot sets and updates as a build of `version` leaves them, with bytes that nothing boots.
+pub fn pretend_to_build(output: &Path, version: &str) {
     let spec = lab();
     for role in &spec.roles {
         let late = late_files(&spec, role).into_iter().map(|late| {
@@ -253,16 +253,22 @@ fn pretend_to_build(output: &Path) {
         });
         let digest = Digest::of(b"");
         let manifest = serde_json::json!({
-            "format": 1, "rolecast": "0", "image": spec.name, "version": spec.version, "role": role.name,
+            "format": 1, "rolecast": "0", "image": spec.name, "version": version, "role": role.name,
             "distribution": "debian trixie amd64", "lock": digest, "late": late.collect::<Vec<_>>(),
             "tree": { "digest": digest, "files": 0, "directories": 0, "links": 0, "bytes": 0 },
             "root": {
                 "hash": digest, "size": 0, "sha256": digest, "hash_area_size": 0, "kernel": "6.12", "initrd": digest,
                 "command_line": format!("roothash={digest} console=ttyS0"),
             },
-            "state": [], "packages": [], "outputs": [],
+            "state": [], "packages": [], "outputs": [{
+                "format": "update", "file": format!("{0}.update/{0}_{version}.efi", role.name), "size": role.name.len(),
+                "sha256": Digest::of(role.name.as_bytes()),
+            }],
         });
         let place = output.join(&role.name);
+        let update = place.join(format!("{}.update", role.name));
+        fs::create_dir_all(&update).unwrap();
+        fs::write(update.join(format!("{}_{version}.efi", role.name)), &role.name).unwrap();
         let netboot = place.join(format!("{}.netboot", role.name));
         fs::create_dir_all(&netboot).unwrap();
         fs::write(place.join("manifest.json"), manifest.to_string()).unwrap();
@@ -276,7 +282,7 @@ fn pretend_to_build(output: &Path) {
 fn the_published_tree_holds_what_machines_load_and_no_secret() {
     let (project, rolecast) = with_secrets();
     let output = project.root().join("out");
-    pretend_to_build(&output);
+    pretend_to_build(&output, "2026.11.1");
     let top = project.root().join("tree");
     let url = "http://10.77.0.1:8080";
     let publish = ["publish", "tree", IMAGE, "--url", url];
@@ -302,6 +308,12 @@ fn the_published_tree_holds_what_machines_load_and_no_secret() {
     assert!(grub.contains("'ds=nocloud;s=http://10.77.0.1:8080/seed/region-1/'"), "{grub}");
     let built = fs::metadata(output.join("rack/rack.netboot/root.img")).unwrap().ino();
     assert_eq!(fs::metadata(top.join("images/2026.11.1/rack/root.img")).unwrap().ino(), built, "a copy of the root");
+
+    // What sysupdate reads is what coreutils check.
+    let sums = ["-c", "cd tree/updates/rack && sha256sum --check --strict SHA256SUMS"];
+    let mut check = command("sh");
+    check.args(sums).current_dir(project.root());
+    assert_eq!(finish(check).succeeds(), "rack_2026.11.1.efi: OK\n");
 
     let vault = vault(&project);
     // cloud-init asks for it again and again where there is none.

@@ -69,6 +69,10 @@ pub struct Machine {
     enforcing: Option<PathBuf>,
     /// Whether it has a TPM 2.0.
     tpm: bool,
+    /// Whether a machine that boots from disk has QEMU's user network, which ends at the namespace's loopback.
+    networked: bool,
+    /// Longest wait for the finished report.
+    report_within: Duration,
 }
 
 impl Machine {
@@ -92,6 +96,8 @@ impl Machine {
             clock: None,
             enforcing: None,
             tpm: false,
+            networked: false,
+            report_within: REPORT_WITHIN,
         }
     }
 
@@ -116,6 +122,27 @@ impl Machine {
     #[must_use]
     pub fn with_tpm(mut self) -> Self {
         self.tpm = true;
+        self
+    }
+
+    /// Runs `script` in place of the look that every machine gets.
+    #[must_use]
+    pub fn looking(mut self, script: &str) -> Self {
+        self.look = script.to_owned();
+        self
+    }
+
+    /// Gives it a network card; the namespace's loopback is 10.0.2.2 to it.
+    #[must_use]
+    pub fn networked(mut self) -> Self {
+        self.networked = true;
+        self
+    }
+
+    /// Waits so long for the report, where the machine restarts before it.
+    #[must_use]
+    pub fn within(mut self, bound: Duration) -> Self {
+        self.report_within = bound;
         self
     }
 
@@ -202,7 +229,7 @@ impl Machine {
                 command.arg("-drive").arg(format!("if=pflash,unit=0,format=raw,readonly=on,file={firmware}"));
                 command.arg("-drive").arg(format!("if=pflash,unit=1,format=raw,file={}", variables.display()));
                 command.arg("-drive").arg(format!("if=virtio,format=raw,file={}", disk.display()));
-                command.args(["-nic", "none"]);
+                command.args(["-nic", if self.networked { "user,model=virtio-net-pci" } else { "none" }]);
             }
             Medium::Network(folder, first) => {
                 command.arg("-netdev").arg(format!("user,id=net,tftp={},bootfile={first}", folder.display()));
@@ -229,7 +256,8 @@ impl Machine {
         command.stdout(Stdio::null()).stderr(File::create(&errors).expect("a file in the temporary folder"));
         let since = Instant::now();
         let child = command.spawn().expect("package qemu-system-x86 is installed");
-        Running { child, serial, findings, errors, since, restarts, _tpm: tpm, _scratch: scratch }
+        let report_within = self.report_within;
+        Running { child, serial, findings, errors, since, restarts, report_within, _tpm: tpm, _scratch: scratch }
     }
 }
 
@@ -275,6 +303,7 @@ pub struct Running {
     restarts: u32,
     // Behind the emulator, which needs it.
     _tpm: Option<Tpm>,
+    report_within: Duration,
     _scratch: tempfile::TempDir,
 }
 
@@ -332,7 +361,8 @@ impl Running {
                 panic!("`{fault}` before the report\n{}", self.tail());
             }
             assert!(!self.has_ended(), "the machine ended before its report\n{}", self.tail());
-            assert!(self.since.elapsed() < REPORT_WITHIN, "no report within {REPORT_WITHIN:?}\n{}", self.tail());
+            let within = self.report_within;
+            assert!(self.since.elapsed() < within, "no report within {within:?}\n{}", self.tail());
             pause();
         }
     }

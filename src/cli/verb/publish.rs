@@ -36,6 +36,10 @@ pub fn run(arguments: &PublishArguments) -> Result<Done, Report> {
     }
     let place = arguments.directory.display();
     let mut text = added.iter().fold(String::new(), |text, line| text + line + "\n");
+    if !published.updates.is_empty() {
+        let version = &named.project.spec.version;
+        text += &format!("{place}/updates has {version} for machines of role {}\n", published.updates.join(", "));
+    }
     text += &format!("{place} is ready for {}\n", published.nodes.join(", "));
     text += &format!("serve it at {}, and run `dnsmasq --conf-file={place}/dnsmasq.conf`\n", arguments.url);
     if !published.secrets {
@@ -43,6 +47,7 @@ pub fn run(arguments: &PublishArguments) -> Result<Done, Report> {
     }
     let json = serde_json::json!({
         "directory": place.to_string(), "nodes": published.nodes, "left_out": published.left_out,
+        "updates": published.updates,
         "secrets": published.secrets, "generation": vault.generation,
     });
     Ok(Done { text, json, warnings })

@@ -202,6 +202,7 @@ fn formats(references: &[Reference]) -> Vec<FormatName> {
         (Format::Qcow2, FormatName::Qcow2),
         (Format::Netboot, FormatName::Netboot),
         (Format::Tar, FormatName::Tar),
+        (Format::Update, FormatName::Update),
     ];
     let has = |format| {
         let mut outputs = references.iter().flat_map(|reference| &reference.manifest.outputs);

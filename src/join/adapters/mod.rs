@@ -10,6 +10,7 @@ mod certificate;
 pub(super) mod database;
 mod dhcp;
 pub(super) mod etcd;
+pub(super) mod health;
 pub(super) mod http;
 pub(super) mod local;
 pub(super) mod maas;
@@ -18,6 +19,7 @@ mod peers;
 mod rack;
 mod region;
 mod schema;
+mod slot;
 mod sql;
 pub(super) mod units;
 
@@ -229,6 +231,7 @@ impl Machine {
             Action::ReloadSecrets => self.reload_secrets(),
             Action::SetDhcp { subnet } => dhcp::set(&self.api()?, &self.ticket, subnet),
             Action::Migrate => schema::migrate(self.database()?, self.command(&self.maas()?.commands.migrate)?),
+            Action::KeepVersion => slot::keep(&self.tables.image),
             Action::PlaceSecret => self.place_secret(),
             Action::InitialiseMaas => self.initialise_maas(),
             Action::CreateAdministrator => self.create_administrator(),

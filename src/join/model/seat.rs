@@ -232,6 +232,9 @@ fn witness(cluster: &mut Cluster, here: usize, told: &Facts, action: &Action) {
             });
             (elsewhere || database).then_some("bootstraps etcd while an earlier cluster's data exists")
         }
+        Action::Migrate if cluster.machines[here].record.schema_begun.is_none() => {
+            Some("migrates, and does not remember which version began it")
+        }
         Action::Migrate | Action::PrepareDatabase | Action::PlaceSecret | Action::CreateAdministrator => {
             (!led || kind != Kind::Region).then_some("changes the database, and does not hold the leader lock")
         }
@@ -264,7 +267,7 @@ fn perform(cluster: &mut Cluster, here: usize, action: &Action) -> Result<(), Tr
     match action {
         Action::LayFiles => cluster.machines[here].laid = true,
         Action::SetHostName => cluster.machines[here].named = true,
-        Action::ReloadNetwork | Action::InitialiseMaas | Action::YieldEtcdLead => {}
+        Action::ReloadNetwork | Action::InitialiseMaas | Action::YieldEtcdLead | Action::KeepVersion => {}
         Action::BootstrapEtcd => {
             if cluster.machines[here].etcd.is_some() {
                 return trouble("there is data");
