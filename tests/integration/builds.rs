@@ -79,7 +79,7 @@ fn a_build_killed_at_any_moment_is_finished_by_the_next() {
     let project = world.project();
     let rolecast = world.rolecast(&project);
     let output = rolecast.output.to_string_lossy().into_owned();
-    let mut delay = Duration::from_millis(50);
+    let mut delay = Duration::from_millis(10);
     let mut kills = 0;
     loop {
         let mut started = rolecast.start(&["build", IMAGE, "--output", &output]);

@@ -38,7 +38,9 @@ fn the_cluster_withstands_its_scenarios() {
     played.succeeds();
 }
 
+// Timeouts of seconds inside of machines that are emulated hold on processors that do nothing else, and only there.
 #[test]
+#[ignore = "wants two processors for itself: tests/run --test integration -- --ignored virtual_machines"]
 fn virtual_machines_become_a_cluster() {
     let _alone = one_at_a_time();
     let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("lab-of-virtual-machines");
