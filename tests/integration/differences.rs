@@ -86,7 +86,7 @@ fn verify_says_what_a_flipped_byte_lies_in() {
         "! small.raw",
         "= small.tar.gz",
         "is not what its own manifest says",
-        &format!("1 bytes differ, the first at {place}, in: partition root-a / root / "),
+        &format!("1 bytes differ, the first at {place}, in: partition root_1.0 / root / "),
     ] {
         assert!(outcome.stdout.contains(part), "no `{part}` in:\n{outcome}");
     }
