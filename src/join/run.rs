@@ -58,7 +58,17 @@ impl<'a> Join<'a> {
         let mut board = Board::new(Status::seedless(&tables.image, &command_line), root, say);
         board.open()?;
         let root = root.to_owned();
-        Ok(Self { root, tables, open, hook: Hook::new(), board, arrived: None, seat: None, pauses: 0, seen: Doorstep::default() })
+        Ok(Self {
+            root,
+            tables,
+            open,
+            hook: Hook::new(),
+            board,
+            arrived: None,
+            seat: None,
+            pauses: 0,
+            seen: Doorstep::default(),
+        })
     }
 
     /// Joins and stays joined. Where a person must decide, status says why and what they can do, and nothing is done until
@@ -456,7 +466,8 @@ mod tests {
     fn a_stopped_machine_still_has_its_voice_and_goes_on_with_a_new_ticket() {
         let root = root(&testing::ticket("region-1"));
         let table = root.path().join("usr/lib/rolecast/image.json");
-        std::fs::write(&table, std::fs::read_to_string(&table).unwrap().replace("\"rack\"", "\"region-primary\"")).unwrap();
+        std::fs::write(&table, std::fs::read_to_string(&table).unwrap().replace("\"rack\"", "\"region-primary\""))
+            .unwrap();
         let mut say = |_: &str| {};
         let mut open = |ticket: &Ticket, _: &Tables| -> Result<Box<dyn World>, Diagnostic> {
             let mut bench = Bench::joined(&ticket.node);
