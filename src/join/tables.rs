@@ -46,9 +46,6 @@ pub struct Maas {
     pub packaging: String,
     /// Version, as `3.7`.
     pub version: String,
-    /// Whether MAAS serves TLS itself.
-    #[serde(default)]
-    pub tls: bool,
     /// Where its files are.
     pub paths: Paths,
     /// Its units, in the order in which they start.

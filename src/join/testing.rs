@@ -62,7 +62,6 @@ pub(super) fn tables(node: &str) -> Tables {
     let maas = Maas {
         packaging: "deb".into(),
         version: "3.7".into(),
-        tls: false,
         paths: Paths {
             regiond: PathBuf::from("/etc/maas/regiond.conf"),
             rackd: PathBuf::from("/etc/maas/rackd.conf"),

@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 
+use super::markup::escape;
 use super::timeline::{Recording, Verdict};
 
 /// The document, whole.
@@ -54,24 +55,6 @@ pub fn document(recording: &Recording) -> String {
     let _ = writeln!(xml, "    <system-out>{}</system-out>", escape(&recording.text()));
     xml.push_str("    <system-err/>\n  </testsuite>\n</testsuites>\n");
     xml
-}
-
-/// Text as XML 1.0, also inside double quotes. What XML cannot say at all becomes U+FFFD.
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\n' | '\t' => escaped.push(character),
-            // XML 1.0, section 2.2.
-            '\u{0}'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{fffe}' | '\u{ffff}' => escaped.push('\u{fffd}'),
-            other => escaped.push(other),
-        }
-    }
-    escaped
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod group;
 pub mod junit;
 mod ledger;
 pub mod machine;
+mod markup;
 mod network;
 mod observe;
 mod qemu;

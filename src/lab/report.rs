@@ -9,6 +9,7 @@ mod picture;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use super::markup::escape;
 use super::timeline::{Entry, Played, Recording, Verdict};
 
 use picture::Picture;
@@ -157,24 +158,6 @@ fn within<'a>(recording: &'a Recording, played: &'a Played) -> impl Iterator<Ite
 /// Seconds since a scenario began.
 fn since(at: Duration, played: &Played) -> f64 {
     at.saturating_sub(played.from).as_secs_f64()
-}
-
-/// Text as HTML, also inside double quotes.
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            // What has no place in a document: a journal can bring it.
-            control if control.is_control() && !matches!(control, '\n' | '\t') => escaped.push('\u{fffd}'),
-            other => escaped.push(other),
-        }
-    }
-    escaped
 }
 
 #[cfg(test)]

@@ -22,6 +22,13 @@ const MISTAKES: &[Mistake] = &[
     Mistake { file: IMAGE, from: "vrid = 77", to: "vrid = \"seventy-seven\"", says: &["vrid"] },
     // An option that no profile declares.
     Mistake { file: IMAGE, from: "\"kernel\" = ", to: "\"kernell\" = ", says: &["kernell", "kernel"] },
+    // TLS of MAAS's own, which nothing here would set up.
+    Mistake {
+        file: IMAGE,
+        from: "\"maas.packaging\" = \"stub\"\n",
+        to: "\"maas.packaging\" = \"stub\"\n\"maas.tls\" = true\n",
+        says: &["maas.tls"],
+    },
     // A value that the option does not have.
     Mistake { file: IMAGE, from: "\"kernel\" = \"cloud\"", to: "\"kernel\" = \"clod\"", says: &["clod", "cloud"] },
     // A virtual router id that does not exist.

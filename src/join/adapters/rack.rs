@@ -103,7 +103,8 @@ fn names_url(configuration: &str, url: &str) -> bool {
 }
 
 /// Registers this rack. The command drops its identity and replaces its list of URLs by one: the list is put back, and what
-/// runs is restarted with it.
+/// runs is restarted with it. It also enables the rack's unit, which would start it at the next boot before its turn, where
+/// `/etc` is kept: that is taken back. A snap's unit is snapd's.
 ///
 /// # Errors
 /// When the command fails.
@@ -124,7 +125,10 @@ pub fn register(table: &Maas, ticket: &Ticket, command: Program) -> Result<(), T
         maas::put(&table.paths.rackd, &before)?;
         units::restart(&table.units.rack)?;
     }
-    Ok(())
+    match table.packaging.as_str() {
+        "snap" => Ok(()),
+        _ => units::disable(&table.units.rack),
+    }
 }
 
 #[cfg(test)]

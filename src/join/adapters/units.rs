@@ -73,6 +73,14 @@ pub fn restart(units: &[String]) -> Result<(), Trouble> {
     systemctl(["try-restart".to_owned()].into_iter().chain(units.iter().cloned()), START).map(drop)
 }
 
+/// Has units not start by themselves at the next boot.
+///
+/// # Errors
+/// When systemd cannot write its links.
+pub fn disable(units: &[String]) -> Result<(), Trouble> {
+    systemctl(["disable".to_owned()].into_iter().chain(units.iter().cloned()), START).map(drop)
+}
+
 /// Stops units.
 ///
 /// # Errors

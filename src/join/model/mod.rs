@@ -289,7 +289,8 @@ impl Run {
             if tick % 50 == 0 && self.joined() && self.settled() == Ok(()) {
                 return Ok(true);
             }
-            if tick == 3000 {
+            // The operator comes, and again where a leader's turns came too late for its lock.
+            if tick >= 3000 && tick % 500 == 0 {
                 if self.cluster.borrow().lost() {
                     break;
                 }

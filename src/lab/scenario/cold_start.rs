@@ -67,6 +67,11 @@ pub fn is_complete(stage: &mut Stage<'_>) -> Outcome {
     stage.wait("the racks to be connected", stage.patience(60), |stage| {
         Ok((stage.sql(&leader, "maasdb", racks)? == expected.join(",")).then_some(()))
     })?;
+    for rack in &stage.cast.racks {
+        // Registering enables it; the join starts it when its turn comes, and nothing else does.
+        let said = stage.shell(rack, "systemctl is-enabled maas-rackd.service || true")?;
+        stage.check(said.trim() == "disabled", || format!("maas-rackd.service of {rack} is {}", said.trim()))?;
+    }
     if expected.len() < 2 {
         return Ok(());
     }

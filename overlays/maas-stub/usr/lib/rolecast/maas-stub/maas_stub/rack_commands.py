@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from . import NAME, configuration, log, shared_secret
+from . import NAME, commands, configuration, log, shared_secret
 from .configuration import Trouble
 
 UNIT = "maas-rackd.service"
@@ -41,8 +41,8 @@ def _register(told: argparse.Namespace) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="maas-rack", description=f"{NAME}: stands in for MAAS's own maas-rack.")
     parser.add_argument("--version", action="store_true", help="say what this stands for")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    register = commands.add_parser("register", help="join a region; the secret from standard input")
+    words = parser.add_subparsers(dest="command", metavar="COMMAND")
+    register = words.add_parser("register", help="join a region; the secret from standard input")
     register.add_argument("--url", required=True)
     register.set_defaults(run=_register)
     return parser
@@ -50,19 +50,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs one command; 0 when it did what it says."""
-    parser = _parser()
-    told = parser.parse_args(arguments)
-    try:
-        if told.version:
-            print(f"{NAME}, for MAAS {configuration.release().version}")
-        elif told.command is None:
-            parser.error("no command")
-        else:
-            told.run(told)
-    except (Trouble, OSError) as trouble:
-        print(f"maas-rack ({NAME}): {trouble}", file=sys.stderr)
-        return 1
-    return 0
+    return commands.main(_parser(), arguments)
 
 
 if __name__ == "__main__":

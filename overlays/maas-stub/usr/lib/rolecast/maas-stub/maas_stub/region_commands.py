@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from . import NAME, accounts, configuration, schema
+from . import NAME, accounts, commands, configuration, schema
 from .configuration import Trouble
 
 
@@ -63,40 +63,28 @@ def _nothing(told: argparse.Namespace) -> None:
 def _parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=program, description=f"{NAME}: stands in for MAAS's own {program}.")
     parser.add_argument("--version", action="store_true", help="say what this stands for")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    words = parser.add_subparsers(dest="command", metavar="COMMAND")
     if program == "maas-common":
-        commands.add_parser("setup-dns", help="does nothing here").set_defaults(run=_nothing)
+        words.add_parser("setup-dns", help="does nothing here").set_defaults(run=_nothing)
         return parser
-    upgrade = commands.add_parser("dbupgrade", help="bring the database to this image's version")
+    upgrade = words.add_parser("dbupgrade", help="bring the database to this image's version")
     upgrade.add_argument("--database", default="default", choices=["default"])
     upgrade.set_defaults(run=_dbupgrade)
-    create = commands.add_parser("createadmin", help="create an administrator; the password from standard input")
+    create = words.add_parser("createadmin", help="create an administrator; the password from standard input")
     create.add_argument("--username", required=True)
     create.add_argument("--email", required=True)
     create.set_defaults(run=_createadmin)
-    key = commands.add_parser("apikey", help="print a user's API keys")
+    key = words.add_parser("apikey", help="print a user's API keys")
     key.add_argument("--username", required=True)
     key.add_argument("--generate", action="store_true", help="make a new one, and print that")
     key.set_defaults(run=_apikey)
-    commands.add_parser("set_up_dns", help="does nothing here").set_defaults(run=_nothing)
+    words.add_parser("set_up_dns", help="does nothing here").set_defaults(run=_nothing)
     return parser
 
 
 def main(program: str, arguments: Sequence[str]) -> int:
     """Runs one command; 0 when it did what it says."""
-    parser = _parser(program)
-    told = parser.parse_args(arguments)
-    try:
-        if told.version:
-            print(f"{NAME}, for MAAS {configuration.release().version}")
-        elif told.command is None:
-            parser.error("no command")
-        else:
-            told.run(told)
-    except Trouble as trouble:
-        print(f"{program} ({NAME}): {trouble}", file=sys.stderr)
-        return 1
-    return 0
+    return commands.main(_parser(program), arguments)
 
 
 if __name__ == "__main__":
