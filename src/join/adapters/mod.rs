@@ -10,6 +10,7 @@ mod certificate;
 pub(super) mod database;
 mod dhcp;
 pub(super) mod etcd;
+pub mod heard;
 pub(super) mod http;
 pub(super) mod local;
 pub(super) mod maas;
