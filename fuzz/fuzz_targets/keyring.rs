@@ -1,9 +1,3 @@
-//! A keyring file of a stranger.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use rolecast::archive::Keyring;
-
-fuzz_target!(|bytes: &[u8]| {
-    let _ = Keyring::parse(bytes);
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| rolecast_fuzz::run("keyring", bytes));

@@ -1,8 +1,3 @@
-//! What a person, or a stranger, wrote: read as an image file, a profile and a template.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|text: &str| {
-    let _ = rolecast::spec::read_text(text);
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| rolecast_fuzz::run("spec", bytes));

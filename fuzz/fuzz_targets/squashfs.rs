@@ -1,8 +1,3 @@
-//! A squashfs image from anywhere.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|bytes: &[u8]| {
-    let _ = rolecast::format::squashfs::read::check(bytes, 1 << 20);
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| rolecast_fuzz::run("squashfs", bytes));

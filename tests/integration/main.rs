@@ -11,6 +11,7 @@ mod altered;
 mod boot;
 mod builds;
 mod checkers;
+mod corpora;
 mod differences;
 mod formats;
 mod lab;

@@ -277,7 +277,7 @@ fn decimal(id: &str) -> Result<String, Trouble> {
     Ok(number.to_string())
 }
 
-fn keys_in(answer: &[u8]) -> Result<Keys, Trouble> {
+pub(super) fn keys_in(answer: &[u8]) -> Result<Keys, Trouble> {
     #[derive(Deserialize)]
     struct Answer {
         #[serde(default)]
@@ -298,7 +298,7 @@ fn keys_in(answer: &[u8]) -> Result<Keys, Trouble> {
     answer.kvs.into_iter().map(pair).collect()
 }
 
-fn members_in(answer: &[u8]) -> Result<Vec<Member>, Trouble> {
+pub(super) fn members_in(answer: &[u8]) -> Result<Vec<Member>, Trouble> {
     #[derive(Deserialize)]
     struct Answer {
         members: Vec<Listed>,
@@ -324,7 +324,7 @@ fn members_in(answer: &[u8]) -> Result<Vec<Member>, Trouble> {
 }
 
 /// Whether the member that answers is the leader that it names.
-fn leads_in(answer: &[u8]) -> bool {
+pub(super) fn leads_in(answer: &[u8]) -> bool {
     let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
     answer["leader"].is_string() && answer["leader"] == answer["header"]["member_id"]
 }
@@ -334,7 +334,7 @@ fn parse<T: serde::de::DeserializeOwned>(answer: &[u8]) -> Result<T, Trouble> {
 }
 
 /// What the gateway says when it refuses: `{"error": …, "code": …, "message": …}`.
-fn refusal(body: &[u8]) -> String {
+pub(super) fn refusal(body: &[u8]) -> String {
     let said: Value = serde_json::from_slice(body).unwrap_or_default();
     let text = said["message"].as_str().or(said["error"].as_str()).unwrap_or("no reason given");
     text.chars().take(300).collect()

@@ -11,6 +11,7 @@ pub(super) mod database;
 mod dhcp;
 pub(super) mod etcd;
 pub(super) mod health;
+pub mod heard;
 pub(super) mod http;
 pub(super) mod local;
 pub(super) mod maas;

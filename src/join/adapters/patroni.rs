@@ -92,7 +92,7 @@ impl Cluster {
 
 impl Member {
     /// A member's key in etcd, or what its API answers; both name the same things.
-    fn of(told: &Value) -> Self {
+    pub(super) fn of(told: &Value) -> Self {
         let text = |name: &str| told[name].as_str().unwrap_or_default().to_owned();
         let streams = told["replication_state"] == "streaming";
         let log = &told["xlog"];

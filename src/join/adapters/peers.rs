@@ -144,11 +144,11 @@ fn answer(stream: TcpStream, config: &Arc<ServerConfig>, says: &dyn Fn() -> Says
 }
 
 /// Whether a request's head is complete.
-fn ended(request: &[u8]) -> bool {
+pub(super) fn ended(request: &[u8]) -> bool {
     request.windows(4).any(|window| window == b"\r\n\r\n")
 }
 
-fn response(request: &[u8], says: &dyn Fn() -> Says) -> String {
+pub(super) fn response(request: &[u8], says: &dyn Fn() -> Says) -> String {
     let (status, body) = match request.starts_with(b"GET /says HTTP/1.") {
         // A value of plain fields always serializes.
         true => ("200 OK", serde_json::to_string(&says()).unwrap_or_default()),
@@ -230,7 +230,7 @@ fn ask(mutual: &Http, plain: &Http, node: &Node) -> Peer {
     Peer { name: node.name.clone(), answer, says: says.ok(), serves }
 }
 
-fn understood(body: &[u8]) -> Result<Says, Trouble> {
+pub(super) fn understood(body: &[u8]) -> Result<Says, Trouble> {
     http::object(body, "its join's")
 }
 

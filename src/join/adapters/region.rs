@@ -32,7 +32,7 @@ impl Loops {
         Self::parse(&http.get(&format!("{base}/MAAS/rpc/"), &[], PATIENCE)?.good(base)?)
     }
 
-    fn parse(body: &[u8]) -> Result<Self, Trouble> {
+    pub(super) fn parse(body: &[u8]) -> Result<Self, Trouble> {
         http::object(body, "the region's")
     }
 
