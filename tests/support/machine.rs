@@ -78,7 +78,16 @@ impl Machine {
     }
 
     fn new(medium: Medium, memory: u32) -> Self {
-        Self { medium, memory, checked: true, look: LOOK.to_owned(), second_disk: None, clock: None, networked: false, report_within: REPORT_WITHIN }
+        Self {
+            medium,
+            memory,
+            checked: true,
+            look: LOOK.to_owned(),
+            second_disk: None,
+            clock: None,
+            networked: false,
+            report_within: REPORT_WITHIN,
+        }
     }
 
     /// Runs `script` in place of the look that every machine gets, with `disk` as `/dev/vdb` and its clock at `clock`
