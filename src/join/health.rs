@@ -34,8 +34,8 @@ const FRESH: Duration = Duration::from_secs(60);
 /// The unit that joins.
 const JOIN: &str = "rolecast-join.service";
 
-/// Units whose failure tells of the network, not of the version.
-const OUTSIDE: &[&str] = &["systemd-networkd-wait-online.service"];
+/// Units whose failure tells of the network, or of an earlier verdict, and not of the version.
+const OUTSIDE: &[&str] = &["systemd-networkd-wait-online.service", "rolecast-health.service"];
 
 /// What a look at the machine found.
 #[derive(Clone, Debug)]

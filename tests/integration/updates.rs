@@ -36,21 +36,20 @@ const SHOW: &str = r#"
 section() { echo "@@ $1"; }
 stage=/var/lib/rolecast/test-stage
 . /etc/os-release
+kernels=$(bootctl --print-esp-path)/EFI/Linux
 update() { systemctl start --wait systemd-sysupdate.service; echo "exit $?"; journalctl --boot --unit systemd-sysupdate --output cat --no-pager; }
 show() {
     section state; systemctl is-system-running --wait
     section version; echo "$IMAGE_VERSION"
     section motd; cat /etc/motd
     section failed; systemctl --failed --plain --no-legend --no-pager
-    section loader; ls /boot/EFI/Linux /efi/EFI/Linux 2>/dev/null
-    section labels; lsblk --noheadings --raw --output PARTLABEL
+    section loader; ls $kernels
     section health; journalctl --boot --unit rolecast-health --output cat --no-pager
 }
 "#;
 
 /// Updates, and shows what came of it.
-const UPDATE: &str = "show\nsection update; update\nsection loader-after; ls /boot/EFI/Linux /efi/EFI/Linux 2>/dev/null\n\
-                      section labels-after; lsblk --noheadings --raw --output PARTLABEL\nsection end\n";
+const UPDATE: &str = "show\nsection update; update\nsection loader-after; ls $kernels\nsection end\n";
 
 /// On version 2, as it comes up on trial: keeps what it sees, updates to 3 and restarts; version 3 is left alone; on
 /// version 2 again: shows both. One try is left to version 3, because each costs minutes in an emulator.
@@ -59,9 +58,7 @@ const THERE_AND_BACK: &str = r#"
 if [ ! -e "$stage" ]; then
     show >"$stage.new"
     update >"$stage.update"
-    for directory in /boot/EFI/Linux /efi/EFI/Linux; do
-        [ ! -e "$directory/rack_3+3-0.efi" ] || mv "$directory/rack_3+3-0.efi" "$directory/rack_3+1-2.efi"
-    done
+    mv "$kernels/rack_3+3-0.efi" "$kernels/rack_3+1-2.efi"
     mv "$stage.new" "$stage"
     sync
     systemctl reboot
@@ -115,6 +112,7 @@ fn a_good_version_stays_a_bad_one_is_left_and_the_power_may_fail() {
     let cut = machine().looking(&format!("{SHOW}\nupdate\n")).start(&namespace);
     wait_for_written(&disk);
     drop(cut);
+    assert_eq!(slots(&disk), ["verity_1", "root_1", "_empty", "_empty"]);
     server.forgive();
 
     // Version 1 is what boots, and the update is done over.
@@ -122,12 +120,9 @@ fn a_good_version_stays_a_bad_one_is_left_and_the_power_may_fail() {
     assert_eq!(first.section("version").trim(), "1");
     first.assert_healthy();
     assert_eq!(first.section("loader").trim(), "rack_1.efi");
-    assert!(labelled(&first, "labels", "root_1") && !labelled(&first, "labels", "root_2"), "{first:#?}");
     assert!(first.section("update").starts_with("exit 0"), "{}", first.section("update"));
     assert_eq!(words(&first, "loader-after"), ["rack_1.efi", "rack_2+3-0.efi"]);
-    for label in ["root_1", "root_2", "verity_1", "verity_2"] {
-        assert!(labelled(&first, "labels-after", label), "{}", first.section("labels-after"));
-    }
+    assert_eq!(slots(&disk), ["verity_1", "root_1", "verity_2", "root_2"]);
     let identifier = |label: &str| {
         let table = gpt::partitions(&disk);
         let found = table.into_iter().find(|partition| partition.label == label).expect("just seen");
@@ -161,9 +156,13 @@ fn a_good_version_stays_a_bad_one_is_left_and_the_power_may_fail() {
     let bad = back.section("bad");
     assert!(bad.contains("rack 3 is not healthy on this machine: crashes.service crashes"), "{bad}");
     assert_eq!(words(&back, "loader"), ["rack_2.efi", "rack_3+0-3.efi"]);
-    for label in ["root_2", "root_3", "verity_2", "verity_3"] {
-        assert!(labelled(&back, "labels", label), "{}", back.section("labels"));
-    }
+    assert_eq!(slots(&disk), ["verity_3", "root_3", "verity_2", "root_2"]);
+}
+
+/// Names of the partitions that hold a version, in the disk's order.
+fn slots(disk: &Path) -> Vec<String> {
+    let table = gpt::partitions(disk).into_iter();
+    table.filter(|part| [gpt::ROOT, gpt::ROOT_VERITY].contains(&&*part.kind)).map(|part| part.label).collect()
 }
 
 /// Waits until the second slot begins as a squashfs does.
@@ -184,8 +183,4 @@ fn wait_for_written(disk: &Path) {
 
 fn words<'r>(report: &'r Report, section: &str) -> Vec<&'r str> {
     report.section(section).split_whitespace().collect()
-}
-
-fn labelled(report: &Report, section: &str, label: &str) -> bool {
-    words(report, section).contains(&label)
 }
