@@ -11,11 +11,12 @@ use std::path::{Path, PathBuf};
 /// A room and the rooms that it may import. `digest` is everybody's.
 const ROOMS: &[(&str, &[&str])] = &[
     ("archive", &["deb", "solve", "store", "sys", "report", "spec", "lock"]),
+    ("audit", &["deb", "lock", "report", "sys"]),
     (
         "cli",
         &[
-            "archive", "deb", "format", "image", "join", "lab", "layer", "lock", "plan", "report", "seed", "solve",
-            "spec", "store", "sys", "ticket", "tree",
+            "archive", "audit", "deb", "format", "image", "join", "lab", "layer", "lock", "plan", "report", "seed",
+            "sign", "solve", "spec", "store", "sys", "ticket", "tree",
         ],
     ),
     ("deb", &[]),
@@ -32,6 +33,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("plan", &["deb", "spec", "lock", "tree", "report"]),
     ("report", &[]),
     ("seed", &["spec", "image", "ticket", "format", "store", "sys", "report"]),
+    // `archive` judges keys and signatures, `deb` reads dates, `image` knows the list and the manifest.
+    ("sign", &["archive", "deb", "image", "report", "sys"]),
     ("solve", &["deb", "report"]),
     ("spec", &["deb", "report"]),
     ("store", &["tree", "format", "sys", "report"]),

@@ -20,6 +20,7 @@ mod report_page;
 mod reproducible;
 mod scenarios;
 mod seeds;
+mod signatures;
 mod stub;
 mod trust;
 mod vendor;

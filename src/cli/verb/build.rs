@@ -13,7 +13,7 @@ use crate::cli::{Done, progress};
 use crate::digest::{Digest, Key};
 use crate::format::Recipe;
 use crate::image::manifest::{Manifest, PackageFacts};
-use crate::image::sums::SUMS;
+use crate::image::sums::{SIGNATURE, SUMS};
 use crate::image::{self, Pressed, delivered};
 use crate::layer::root::{self, Image};
 use crate::layer::{Laid, Workshop, initrd};
@@ -28,6 +28,7 @@ use crate::tree::Content;
 
 use super::project::Project;
 use super::shown::Shown;
+use super::sign;
 use super::world::World;
 
 /// Builds the images of an image file.
@@ -37,8 +38,15 @@ use super::world::World;
 pub fn run(arguments: &BuildArguments, settings: &Settings) -> Result<Done, Report> {
     let begun = Instant::now();
     settings::use_processors(arguments.jobs)?;
+    // A key that cannot sign is told before anything is built.
+    let signer = sign::signer(&arguments.signer)?;
     let (built, warnings) = make(arguments, settings)?;
-    Ok(done(&built, warnings, begun))
+    if let Some(signer) = &signer {
+        for role in &built {
+            crate::sign::sign(&role.directory, signer)?;
+        }
+    }
+    Ok(done(&built, signer.map(|signer| signer.fingerprint()), warnings, begun))
 }
 
 /// Builds the roles; also what `verify` does once more.
@@ -353,7 +361,7 @@ impl Build<'_> {
     }
 }
 
-fn done(built: &[Built], warnings: Report, begun: Instant) -> Done {
+fn done(built: &[Built], signed_by: Option<String>, warnings: Report, begun: Instant) -> Done {
     let mut text = String::new();
     for role in built {
         let manifest = &role.manifest;
@@ -364,9 +372,12 @@ fn done(built: &[Built], warnings: Report, begun: Instant) -> Done {
             let _ = writeln!(text, "  {path:<44} {:>10}  sha256 {}", size(output.size), output.sha256);
         }
         let names = manifest.documents.iter().map(|document| document.file.as_str());
-        for name in names.chain(["manifest.json", SUMS]) {
+        for name in names.chain(["manifest.json", SUMS]).chain(signed_by.is_some().then_some(SIGNATURE)) {
             let _ = writeln!(text, "  {}", shown(&role.directory.join(name)));
         }
+    }
+    if let Some(fingerprint) = &signed_by {
+        let _ = writeln!(text, "signed by {fingerprint}");
     }
     let _ = writeln!(text, "{} roles in {:.1} s", built.len(), begun.elapsed().as_secs_f64());
     let roles: Vec<_> = built
@@ -379,7 +390,7 @@ fn done(built: &[Built], warnings: Report, begun: Instant) -> Done {
             })
         })
         .collect();
-    Done { text, json: serde_json::json!({ "roles": roles }), warnings }
+    Done { text, json: serde_json::json!({ "roles": roles, "signed_by": signed_by }), warnings }
 }
 
 /// A path as a person would type it: from the working directory when it lies below.

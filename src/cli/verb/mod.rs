@@ -1,6 +1,7 @@
 //! One file a verb: settings in, [`super::Done`] or a report out.
 
 pub mod apply;
+pub mod audit;
 pub mod build;
 pub mod check;
 mod cluster;
@@ -18,7 +19,9 @@ pub mod publish;
 pub mod secrets;
 pub mod seed;
 mod shown;
+pub mod sign;
 pub mod store;
 pub mod vendor;
 pub mod verify;
+pub mod verify_signature;
 mod world;

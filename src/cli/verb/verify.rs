@@ -12,7 +12,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::archive;
-use crate::cli::args::{BuildArguments, ChosenArguments, FormatName, VerifyArguments};
+use crate::cli::args::{BuildArguments, ChosenArguments, FormatName, SignerArguments, VerifyArguments};
 use crate::cli::output::size;
 use crate::cli::settings::{self, Settings};
 use crate::cli::{Done, progress};
@@ -102,6 +102,7 @@ pub fn run(arguments: &VerifyArguments, settings: &Settings) -> Result<Done, Rep
         mirrors: arguments.mirrors.clone(),
         output: scratch.path().join("out"),
         jobs: None,
+        signer: SignerArguments::default(),
     };
     let (built, mut warnings) = build::make(&request, &fresh)?;
     let mut compared = Vec::new();
