@@ -25,8 +25,11 @@ use rolecast::spec::facts::Facts;
 use rolecast::spec::{self, OptionValue, Template, template};
 use rolecast::ticket::Ticket;
 
+/// What takes any bytes, and neither panics nor takes for ever.
+pub type Target = fn(&[u8]);
+
 /// Every target by its name.
-pub const ALL: [(&str, fn(&[u8])); 13] = [
+pub const ALL: [(&str, Target); 13] = [
     ("deb", deb),
     ("disk", disk),
     ("index", index),

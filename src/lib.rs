@@ -5,6 +5,7 @@
 //! value is built once, and a room imports only the rooms that `tests/architecture.rs` names for it.
 
 pub mod archive;
+pub mod audit;
 pub mod cli;
 pub mod deb;
 pub mod digest;
@@ -17,6 +18,7 @@ pub mod lock;
 pub mod plan;
 pub mod report;
 pub mod seed;
+pub mod sign;
 pub mod solve;
 pub mod spec;
 pub mod store;

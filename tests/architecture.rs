@@ -11,11 +11,12 @@ use std::path::{Path, PathBuf};
 /// A room and the rooms that it may import. `digest` is everybody's.
 const ROOMS: &[(&str, &[&str])] = &[
     ("archive", &["deb", "solve", "store", "sys", "report", "spec", "lock"]),
+    ("audit", &["deb", "lock", "report", "sys"]),
     (
         "cli",
         &[
-            "archive", "deb", "format", "image", "join", "lab", "layer", "lock", "plan", "report", "seed", "solve",
-            "spec", "store", "sys", "ticket", "tree",
+            "archive", "audit", "deb", "format", "image", "join", "lab", "layer", "lock", "plan", "report", "seed",
+            "sign", "solve", "spec", "store", "sys", "ticket", "tree",
         ],
     ),
     ("deb", &[]),
@@ -32,6 +33,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("plan", &["deb", "spec", "lock", "tree", "report"]),
     ("report", &[]),
     ("seed", &["spec", "image", "ticket", "format", "store", "sys", "report"]),
+    // `archive` judges keys and signatures, `deb` reads dates, `image` knows the list and the manifest.
+    ("sign", &["archive", "deb", "image", "report", "sys"]),
     ("solve", &["deb", "report"]),
     ("spec", &["deb", "report"]),
     ("store", &["tree", "format", "sys", "report"]),
@@ -89,6 +92,28 @@ fn unsafe_code_stands_in_sys_alone() {
         }
     }
     assert!(faults.is_empty(), "`unsafe` outside src/sys:\n{}", faults.join("\n"));
+}
+
+/// What `docs/threat-model.md` says of code and tests is said of some that exist.
+#[test]
+fn the_threat_model_names_what_is_there() {
+    let text = fs::read_to_string("docs/threat-model.md").expect("the threat model is part of the project");
+    let mut functions = BTreeSet::new();
+    let tests = fs::read_dir("tests/integration").expect("the tests are part of the project");
+    let tests = tests.map(|entry| entry.expect("tests are readable").path());
+    for path in source_files().into_iter().map(|(path, _)| path).chain(tests) {
+        let text = fs::read_to_string(path).expect("a source file is UTF-8");
+        let names = text.split("fn ").skip(1).filter_map(|rest| rest.split('(').next()).map(str::to_owned);
+        functions.extend(names);
+    }
+    let modules: BTreeSet<String> = source_files().into_iter().map(|(_, module)| module.join("::")).collect();
+    let mut named = 0;
+    for name in text.split('`').skip(1).step_by(2).filter(|name| name.contains("::")) {
+        named += 1;
+        let last = name.rsplit("::").next().unwrap_or_default();
+        assert!(modules.contains(name) || functions.contains(last), "there is no `{name}`");
+    }
+    assert!(named > 30, "only {named} places are named");
 }
 
 #[test]

@@ -297,7 +297,7 @@ fn wrong(name: &str, listed: &IndexFile, got: &str) -> Diagnostic {
         .hint("the mirror may be in the middle of an update: try again in some minutes, or name another")
 }
 
-fn key_of(file: &IndexFile) -> Key {
+pub(super) fn key_of(file: &IndexFile) -> Key {
     Key::new("archive.index", 1).input("file", file.sha256)
 }
 

@@ -99,14 +99,30 @@ impl Keyring {
         self.certificates.iter().map(|certificate| format!("{:X}", certificate.fingerprint())).collect()
     }
 
-    /// The keys that a signature names as its maker. A key id is short enough to collide, so there can be several.
-    pub fn candidates<'a>(&'a self, signature: &'a Signature) -> impl Iterator<Item = Candidate<'a>> {
-        let all = self.certificates.iter().flat_map(|certificate| {
+    /// The certificates' keys, each primary key before its subkeys.
+    fn keys(&self) -> impl Iterator<Item = Candidate<'_>> {
+        self.certificates.iter().flat_map(|certificate| {
             let primary = std::iter::once(Candidate { certificate, subkey: None });
             primary
                 .chain(certificate.public_subkeys.iter().map(move |key| Candidate { certificate, subkey: Some(key) }))
-        });
-        all.filter(|candidate| {
+        })
+    }
+
+    /// Since when the key with `fingerprint` may vouch, and still may at `now`; both times are seconds since the Epoch. The
+    /// beginning is that of key and certificate, and of the newest signatures that bind them.
+    ///
+    /// # Errors
+    /// With the reason why it may not vouch now.
+    pub fn vouches_since(&self, fingerprint: &Fingerprint, now: i64) -> Result<i64, KeyProblem> {
+        let candidate = self.keys().find(|candidate| candidate.fingerprint() == *fingerprint);
+        let candidate = candidate.ok_or(KeyProblem::Unbound)?;
+        candidate.may_vouch(now, now)?;
+        Ok(candidate.bound_since(now))
+    }
+
+    /// The keys that a signature names as its maker. A key id is short enough to collide, so there can be several.
+    pub fn candidates<'a>(&'a self, signature: &'a Signature) -> impl Iterator<Item = Candidate<'a>> {
+        self.keys().filter(|candidate| {
             let by_fingerprint = signature.issuer_fingerprint();
             if by_fingerprint.is_empty() {
                 signature.issuer_key_id().contains(&&candidate.key_id())
@@ -118,6 +134,17 @@ impl Keyring {
 }
 
 impl<'a> Candidate<'a> {
+    /// When the youngest began of: certificate, key, and what binds them, of which some may not count by `now`.
+    fn bound_since(&self, now: i64) -> i64 {
+        let created = |key: &dyn KeyDetails| i64::from(key.created_at().as_secs());
+        let own = newest(self.self_signatures(), now).and_then(made_at);
+        let of_subkey = self.subkey.map(|subkey| {
+            let binding = newest(self.bindings(subkey), now).and_then(made_at);
+            binding.unwrap_or(0).max(created(&subkey.key))
+        });
+        created(&self.certificate.primary_key).max(own.unwrap_or(0)).max(of_subkey.unwrap_or(0))
+    }
+
     /// The certificate's fingerprint, upper-case hexadecimal.
     pub fn certificate_fingerprint(&self) -> String {
         format!("{:X}", self.certificate.fingerprint())
@@ -167,12 +194,7 @@ impl<'a> Candidate<'a> {
                 _ => strong_enough(primary.public_params()),
             };
         };
-        let bindings = subkey.signatures.iter().filter(|signature| {
-            signature.typ() == Some(pgp::packet::SignatureType::SubkeyBinding)
-                && is_strong(signature)
-                && signature.verify_subkey_binding(primary, &subkey.key).is_ok()
-        });
-        let binding = newest(bindings, now).ok_or(KeyProblem::Unbound)?;
+        let binding = newest(self.bindings(subkey), now).ok_or(KeyProblem::Unbound)?;
         not_revoked(&subkey.signatures, made, |signature| {
             signature.typ() == Some(pgp::packet::SignatureType::SubkeyRevocation)
                 && signature.verify_subkey_binding(primary, &subkey.key).is_ok()
@@ -189,6 +211,16 @@ impl<'a> Candidate<'a> {
             return Err(KeyProblem::Unbound);
         }
         strong_enough(subkey.key.public_params())
+    }
+
+    /// The certificate's valid signatures that bind a subkey to it.
+    fn bindings(&self, subkey: &'a SignedPublicSubKey) -> impl Iterator<Item = &'a Signature> {
+        let primary = &self.certificate.primary_key;
+        subkey.signatures.iter().filter(move |signature| {
+            signature.typ() == Some(pgp::packet::SignatureType::SubkeyBinding)
+                && is_strong(signature)
+                && signature.verify_subkey_binding(primary, &subkey.key).is_ok()
+        })
     }
 
     /// The certificate's valid self-signatures: over the key itself, or over its names.

@@ -3,6 +3,7 @@
 //! Owns the chain of trust: keyring, InRelease signature, Packages digest, .deb digest. Nothing unverified leaves this
 //! room. Solves nothing and unpacks nothing. Specification: the repository format of the Debian wiki, RFC 9580.
 
+mod built;
 mod cleartext;
 mod fetch;
 mod http;
@@ -13,18 +14,20 @@ mod release;
 mod signature;
 mod sources;
 #[cfg(test)]
-mod testing;
+pub mod testing;
 #[cfg(test)]
 mod tests;
 mod time;
 mod url;
 mod vendor;
 
+pub use built::built_from;
 pub use fetch::{FetchError, Fetched, THREADS, borrow, fetch, missing};
 pub use http::{Client, Patience};
-pub use keyring::{Keyring, KeyringError};
+pub use keyring::{KeyProblem, Keyring, KeyringError};
 pub use mirror::{Mirror, Mirrors};
 pub use release::Pinned;
+pub use signature::{Policy, SignatureError, Vouched, verify_detached};
 pub use vendor::{Vendored, check as check_vendored, vendor};
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! Signatures over a Release: which of them count, and what they cover.
+//! Signatures over a Release, or over a list of what was built: which of them count, and what they cover.
 //!
 //! Takes a clear-signed InRelease, or a Release with its detached Release.gpg, and gives back the text that was
 //! signed and the certificates that vouch for it. Nothing but that text may be used afterwards. One good signature is
@@ -63,6 +63,16 @@ pub enum SignatureError {
     NoneGood(Vec<String>),
 }
 
+impl SignatureError {
+    /// Why each signature is not good, a line each; else the error itself.
+    pub fn reasons(&self) -> Vec<String> {
+        match self {
+            Self::NoneGood(reasons) => reasons.clone(),
+            other => vec![other.to_string()],
+        }
+    }
+}
+
 /// Verifies an InRelease.
 ///
 /// # Errors
@@ -77,7 +87,7 @@ pub fn verify_clear_signed(bytes: &[u8], policy: Policy<'_>) -> Result<Vouched, 
     Ok(Vouched { text: message.text, signed_by })
 }
 
-/// Verifies a Release with its Release.gpg, armored or binary.
+/// Verifies a Release with its Release.gpg, or another text with a detached signature, armored or binary.
 ///
 /// # Errors
 /// As [`SignatureError`] says.

@@ -17,7 +17,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 Exit codes: 0 done; 1 something you wrote needs mending; 2 the command line does; 3 the world
 (network, disk, a package's script); 4 a signature or digest; 5 bytes that should be equal are
-not; 70 a bug of rolecast."
+not; 6 known holes in packages; 70 a bug of rolecast."
 )]
 pub struct Arguments {
     /// What applies to every verb.
@@ -68,6 +68,12 @@ pub enum Verb {
     Diff(DiffArguments),
     /// Rebuild from nothing and compare with what was built before
     Verify(VerifyArguments),
+    /// Sign what was built, so that others know who built it
+    Sign(SignArguments),
+    /// Check who signed what was built, and that it is what they signed
+    VerifySignature(VerifySignatureArguments),
+    /// Say which packages have known holes, and which of these an update mends
+    Audit(AuditArguments),
     /// Keep every input of a lock in a directory, for a build without any other mirror
     Vendor(VendorArguments),
     /// Open a shell in what a failed maintainer script left, as the message of the build names it
@@ -180,7 +186,7 @@ pub enum FormatName {
 #[command(after_help = "Examples:
   rolecast build images/ha-lab.toml
   rolecast build images/ha-lab.toml --role rack --format disk
-  rolecast build images/ha-lab.toml --locked --offline --output /srv/images
+  rolecast build images/ha-lab.toml --locked --offline --output /srv/images --sign-key release.key
   rolecast build images/ha-lab.toml --secure-boot-key db.key --secure-boot-certificate db.pem")]
 pub struct BuildArguments {
     /// The image file
@@ -197,17 +203,86 @@ pub struct BuildArguments {
     /// Where the images go
     #[arg(long, value_name = "DIR", default_value = "out")]
     pub output: PathBuf,
-    /// Who signs
+    /// Who signs what firmware starts
     #[command(flatten)]
-    pub signer: SignerArguments,
+    pub secure_boot: SecureBootArguments,
     /// How many processors to use [default: all]
     #[arg(long, value_name = "N")]
     pub jobs: Option<usize>,
+    /// Who signs the outputs
+    #[command(flatten)]
+    pub signer: SignerArguments,
+}
+
+/// Who signs the outputs. Without any of these, and without $ROLECAST_SIGN_KEY, nobody does.
+#[derive(Clone, Debug, Default, Args)]
+pub struct SignerArguments {
+    /// Sign with the OpenPGP secret key in this file [default: the key that $ROLECAST_SIGN_KEY holds]
+    #[arg(long, value_name = "FILE")]
+    pub sign_key: Option<PathBuf>,
+    /// The file with the key's passphrase [default: what $ROLECAST_SIGN_PASSPHRASE holds]
+    #[arg(long, value_name = "FILE")]
+    pub sign_passphrase: Option<PathBuf>,
+    /// Sign through gpg, with this key of its: also one on a token
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["sign_key", "sign_passphrase"])]
+    pub sign_with_gpg: Option<String>,
+}
+
+/// `rolecast sign`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  rolecast sign out --sign-key release.key
+  rolecast sign out/rack out/region-primary --sign-with-gpg 0123456789ABCDEF0123456789ABCDEF01234567
+
+Every file is first compared with SHA256SUMS. Others verify with `gpgv --keyring FILE SHA256SUMS.gpg SHA256SUMS`
+and `sha256sum --check SHA256SUMS`.")]
+pub struct SignArguments {
+    /// Directories of roles, or the one above
+    #[arg(required = true)]
+    pub directories: Vec<PathBuf>,
+    /// Who signs
+    #[command(flatten)]
+    pub signer: SignerArguments,
+}
+
+/// `rolecast verify-signature`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  rolecast verify-signature out --keyring release.pgp
+  rolecast verify-signature out/rack/rack.raw --keyring release.pgp
+
+Exit code: 0 when the signature is good and every file is what was signed; 4 when not.")]
+pub struct VerifySignatureArguments {
+    /// The directory of a role, the one above, or one file of a role
+    pub path: PathBuf,
+    /// OpenPGP certificates of those who may sign, binary or armored
+    #[arg(long, value_name = "FILE")]
+    pub keyring: PathBuf,
+}
+
+/// `rolecast audit`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  rolecast audit images/ha-lab.lock --against debian-tracker.json
+  rolecast audit out/rack/sbom.cdx.json --against osv/
+
+The data is brought by you: the file `data/json` of Debian's security tracker, one OSV record, a list of
+them, or a directory of them. Nothing is fetched.
+
+Exit code: 0 when nothing is known, 6 when something is. What a distribution holds to be of no consequence,
+and what is undetermined, is counted and changes no exit code.")]
+pub struct AuditArguments {
+    /// A lock, or an SPDX or CycloneDX bill of materials in JSON
+    #[arg(value_name = "LOCK|SBOM")]
+    pub subject: PathBuf,
+    /// Advisory data: a file, or a directory of OSV records
+    #[arg(long, value_name = "FILE|DIR")]
+    pub against: PathBuf,
 }
 
 /// Who signs what firmware starts.
 #[derive(Clone, Debug, Default, Args)]
-pub struct SignerArguments {
+pub struct SecureBootArguments {
     /// Sign boot loader, unified kernel image and netboot kernel for Secure Boot with this key: RSA, PKCS#8, PEM
     #[arg(long, value_name = "FILE", env = "ROLECAST_SECURE_BOOT_KEY", requires = "secure_boot_certificate")]
     pub secure_boot_key: Option<PathBuf>,
@@ -227,6 +302,9 @@ pub struct InspectArguments {
     pub image: PathBuf,
     /// A path inside the image
     pub path: Option<String>,
+    /// Check the signature beside the image with these OpenPGP certificates
+    #[arg(long, value_name = "FILE")]
+    pub keyring: Option<PathBuf>,
 }
 
 /// `rolecast lab`.
@@ -390,9 +468,9 @@ pub struct VerifyArguments {
     /// Where packages come from
     #[command(flatten)]
     pub mirrors: MirrorArguments,
-    /// Who signed, where what is compared with is signed
+    /// Who signed what firmware starts, where what is compared with is signed
     #[command(flatten)]
-    pub signer: SignerArguments,
+    pub secure_boot: SecureBootArguments,
     /// How many processors to use [default: all]
     #[arg(long, value_name = "N")]
     pub jobs: Option<usize>,

@@ -1,7 +1,7 @@
 //! Pressing a role: every output asked for, and the manifest beside them.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use crate::deb::date::format_rfc3339;
 use crate::digest::{Digest, Key};
@@ -104,11 +104,15 @@ pub fn press(
     let total = planned.iter().map(|(_, _, recipe)| recipe.length()).sum();
     let task = progress.begin(&format!("write {}", request.role), total, Unit::Bytes);
     let mut outputs = Vec::new();
+    let folders: BTreeSet<PathBuf> =
+        planned.iter().map(|(_, file, _)| directory.join(file).with_file_name("")).collect();
+    for folder in std::iter::once(directory).chain(folders.iter().map(PathBuf::as_path)) {
+        files::make_directory(folder).map_err(Diagnostic::from)?;
+        // A build that was killed while it wrote leaves half an image, which nobody else would remove.
+        files::remove_abandoned(folder).map_err(Diagnostic::from)?;
+    }
     for (format, file, recipe) in &planned {
         let path = directory.join(file);
-        if let Some(parent) = path.parent() {
-            files::make_directory(parent).map_err(Diagnostic::from)?;
-        }
         let poured = store.pour(recipe, &path, &|bytes| task.advance(bytes))?;
         outputs.push(Output { format: *format, file: file.clone(), size: poured.size, sha256: poured.digest });
     }

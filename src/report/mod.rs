@@ -26,6 +26,8 @@ pub enum Kind {
     Trust,
     /// Bytes that should be the same are not.
     NotReproducible,
+    /// Packages have holes that advisories know.
+    Vulnerable,
     /// A bug of rolecast.
     Internal,
 }
@@ -39,6 +41,7 @@ impl Kind {
             Self::World => 3,
             Self::Trust => 4,
             Self::NotReproducible => 5,
+            Self::Vulnerable => 6,
             Self::Internal => 70,
         }
     }

@@ -1,6 +1,6 @@
 //! Files with errors that name them, and writes that happen whole or not at all.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -130,7 +130,13 @@ impl Pending {
         for attempt in 0.. {
             let temporary = path.with_file_name(format!(".{name}.{}-{attempt}.part", std::process::id()));
             match File::options().read(true).write(true).create_new(true).open(&temporary) {
-                Ok(file) => return Ok(Self { file, temporary, path: path.to_owned(), published: false }),
+                Ok(file) => {
+                    // Held while it is written, see `remove_abandoned`; who took it for abandoned in between removes it.
+                    let taken = matches!(file.try_lock(), Err(TryLockError::WouldBlock));
+                    if !taken && temporary.exists() {
+                        return Ok(Self { file, temporary, path: path.to_owned(), published: false });
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt < 10_000 => {}
                 Err(error) => return Err(error).on("create", path),
             }
@@ -158,10 +164,50 @@ impl Pending {
     }
 }
 
+/// Removes what was being written in `directory` by processes that have ended without a word: [`Pending`] files that
+/// nobody holds. Each is locked by its writer (flock(2)), so one of a build that runs beside this one stays.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn remove_abandoned(directory: &Path) -> Result<(), FileError> {
+    for entry in fs::read_dir(directory).on("read", directory)?.filter_map(Result::ok) {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if !(name.starts_with('.') && name.ends_with(".part")) {
+            continue;
+        }
+        if let Ok(file) = File::options().write(true).open(entry.path())
+            && file.try_lock().is_ok()
+        {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+    Ok(())
+}
+
 impl Drop for Pending {
     fn drop(&mut self) {
         if !self.published {
             let _ = fs::remove_file(&self.temporary);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_build_was_writing_is_removed_and_what_another_writes_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let (left, other) = (folder.path().join(".rack.raw.17-0.part"), folder.path().join("notes.part"));
+        fs::write(&left, b"half").unwrap();
+        fs::write(&other, b"a person's").unwrap();
+        let mut pending = Pending::create(&folder.path().join("rack.raw")).unwrap();
+        remove_abandoned(folder.path()).unwrap();
+        assert!(!left.exists() && other.exists());
+        pending.file.write_all(b"whole").unwrap();
+        pending.publish().unwrap();
+        assert_eq!(fs::read(folder.path().join("rack.raw")).unwrap(), b"whole");
     }
 }

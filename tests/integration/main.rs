@@ -22,6 +22,7 @@ mod reproducible;
 mod scenarios;
 mod secure_boot;
 mod seeds;
+mod signatures;
 mod stub;
 mod trust;
 mod updates;

@@ -75,6 +75,35 @@ fn the_order_of_a_file_system_reaches_no_byte() {
     assert_undisturbed(&rolecast.output);
 }
 
+/// The tool that the field compares builds with, on two that share neither project nor store nor output. It looks into
+/// archives and at texts, and stops at equal bytes.
+#[test]
+fn diffoscope_finds_nothing_between_two_builds() {
+    let world = World::new();
+    let built = [(), ()].map(|()| {
+        let project = world.project();
+        let rolecast = world.rolecast(&project);
+        rolecast.build(IMAGE, &["--format", "tar"]).succeeds();
+        (project, rolecast.output.join("small"))
+    });
+    let compare = |one: &Path, two: &Path| {
+        // When files were written on this machine is no part of them.
+        let words = ["--no-progress", "--exclude-directory-metadata=recursive", "--text", "-"].map(AsRef::as_ref);
+        run("diffoscope", words.into_iter().chain([one.as_os_str(), two.as_os_str()]))
+    };
+    let [(_first, one), (_second, two)] = &built;
+    assert!(one.join("small.tar.gz").is_file(), "no tarball in {}", one.display());
+    let told = compare(one, two);
+    eprintln!("diffoscope, two builds: {:.1} s", told.took.as_secs_f64());
+    assert_eq!(told.succeeds(), "");
+    // And it does find what differs.
+    let list = two.join("SHA256SUMS");
+    let text = fs::read_to_string(&list).expect("it was built");
+    fs::write(&list, text.replacen("small.tar.gz", "other.tar.gz", 1)).expect("it was built");
+    let told = compare(one, two);
+    assert!(told.code == Some(1) && told.stdout.contains("other.tar.gz"), "{told}");
+}
+
 /// Every file below `directory`, sorted.
 fn files(directory: &Path) -> Vec<PathBuf> {
     let found = run("find", [directory.as_os_str(), "-type".as_ref(), "f".as_ref()]).succeeds();

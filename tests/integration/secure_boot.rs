@@ -68,7 +68,7 @@ impl Signed {
 
     /// A file of the ESP of a disk image.
     #[track_caller]
-    fn from_esp(&self, disk: &Path, path: &str, name: &str) -> PathBuf {
+    fn copy_of_esp_file(&self, disk: &Path, path: &str, name: &str) -> PathBuf {
         let file = self.folder.join(name);
         let esp = format!("{}@@{}", disk.display(), gpt::find(disk, gpt::ESP).start);
         let words = ["-n", "-i", &esp, &format!("::{path}"), &file.to_string_lossy()];
@@ -80,8 +80,8 @@ impl Signed {
     fn programs(&self) -> [PathBuf; 3] {
         let disk = self.outputs().disk();
         [
-            self.from_esp(&disk, "/EFI/BOOT/BOOTX64.EFI", "loader.efi"),
-            self.from_esp(&disk, &format!("/EFI/Linux/{ROLE}*.efi"), "uki.efi"),
+            self.copy_of_esp_file(&disk, "/EFI/BOOT/BOOTX64.EFI", "loader.efi"),
+            self.copy_of_esp_file(&disk, &format!("/EFI/Linux/{ROLE}*.efi"), "uki.efi"),
             self.outputs().netboot().join("vmlinuz"),
         ]
     }
@@ -315,7 +315,7 @@ fn an_unsigned_or_altered_image_is_refused() {
 
 fn unsigned_loader() -> PathBuf {
     let disk = images::outputs(ROLE).disk();
-    Signed::get().from_esp(&disk, "/EFI/BOOT/BOOTX64.EFI", "unsigned.efi")
+    Signed::get().copy_of_esp_file(&disk, "/EFI/BOOT/BOOTX64.EFI", "unsigned.efi")
 }
 
 fn flip(path: &Path, offset: u64) {

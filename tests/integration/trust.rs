@@ -117,3 +117,60 @@ fn coreutils_checks_the_sums() {
     let (listed, there) = said.split_once("--\n").expect("two lists");
     assert_eq!(listed, there, "every file is listed, and nothing else");
 }
+
+/// The lock by the indexes in the store, the bills by their package URLs: three ways to the same source packages.
+#[test]
+fn a_lock_and_both_bills_are_audited_alike() {
+    let built = built();
+    let components = built.json("sbom.cdx.json")["components"].clone();
+    let purls = components.as_array().into_iter().flatten().filter_map(|component| component["purl"].as_str());
+    let source = |purl: &str| Some(purl.split_once("&upstream=")?.1.split("%40").next()?.to_owned());
+    let other = purls.clone().find_map(source).expect("a package that has another name than its source");
+    let known = |status: &str, fixed: &str| {
+        let release = serde_json::json!({ "status": status, "fixed_version": fixed, "urgency": "high" });
+        serde_json::json!({ "releases": { "trixie": release } })
+    };
+    let tracker = serde_json::json!({
+        (other.clone()): { "CVE-2030-0001": known("resolved", "999:1"), "CVE-2030-0002": known("resolved", "0") },
+        "dpkg": { "CVE-2030-0003": { "releases": { "trixie": { "status": "open", "urgency": "low" } } } },
+    });
+    let (holes, none) = (built.project.root().join("tracker.json"), built.project.root().join("none.json"));
+    fs::write(&holes, tracker.to_string()).expect("the project can be written");
+    let harmless = serde_json::json!({ "dpkg": { "CVE-2030-0004": known("resolved", "0") } });
+    fs::write(&none, harmless.to_string()).expect("the project can be written");
+    let audit = |subject: &Path, against: &Path, more: &[&str]| {
+        let (subject, against) = (subject.to_string_lossy(), against.to_string_lossy());
+        built.rolecast.run(&[&["audit", &subject, "--against", &against], more].concat())
+    };
+    let lock = built.project.root().join("images/test.lock");
+    let subjects = [lock, built.folder().join("sbom.spdx.json"), built.folder().join("sbom.cdx.json")];
+    let mut all = Vec::new();
+    for subject in &subjects {
+        let outcome = audit(subject, &holes, &["--json"]);
+        assert_eq!(outcome.code, Some(6), "{outcome}");
+        let json: Value = serde_json::from_str(&outcome.stdout).expect("a result in JSON");
+        assert_eq!(json["guessed"], serde_json::json!([]), "{}: sources are guessed", subject.display());
+        let findings = json["findings"].as_array().cloned().unwrap_or_default();
+        all.push(findings.iter().map(|finding| finding.to_string()).collect::<Vec<_>>());
+        let fine = audit(subject, &none, &[]).succeeds();
+        assert!(fine.contains("0 undetermined"), "{fine}");
+    }
+    assert!(all[0].len() >= 2 && all.iter().all(|found| *found == all[0]), "{all:#?}");
+    let text = audit(&subjects[0], &holes, &[]).stdout;
+    for line in [
+        "an update mends: 1",
+        &format!("  {other} "),
+        "mended in 999:1",
+        "not mended yet: 1",
+        "CVE-2030-0003",
+        "to update: ",
+    ] {
+        assert!(text.contains(line), "no `{line}` in:\n{text}");
+    }
+    let suite = subjects[2].with_file_name("other.json");
+    let renamed = fs::read_to_string(&subjects[2]).expect("it was built").replace("distro=trixie", "distro=forky");
+    fs::write(&suite, renamed).expect("the output can be written");
+    let refused = audit(&suite, &holes, &[]);
+    fs::remove_file(&suite).expect("just written");
+    assert!(refused.code == Some(1) && refused.stderr.contains("says nothing about debian forky"), "{refused}");
+}

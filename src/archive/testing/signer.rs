@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use pgp::composed::{ArmorOptions, CleartextSignedMessage, DetachedSignature, KeyType, SignedKeyDetails};
-use pgp::composed::{SignedPublicKey, SignedPublicSubKey};
+use pgp::composed::{SignedPublicKey, SignedPublicSubKey, SignedSecretKey, SignedSecretSubKey};
 use pgp::crypto::hash::HashAlgorithm;
 use pgp::packet::{KeyFlags, PacketTrait as _, PubKeyInner, PublicKey, PublicSubkey, RevocationCode, SecretKey};
 use pgp::packet::{SecretSubkey, SignatureConfig, SignatureType, Subpacket, SubpacketData, UserId};
@@ -143,6 +143,21 @@ impl Signer {
     /// The certificate, binary.
     pub fn keyring(&self) -> Vec<u8> {
         self.certificate.to_bytes().unwrap()
+    }
+
+    /// The secret key with its certificate, encrypted if there is a passphrase.
+    pub fn secret_key(&self, passphrase: Option<&str>) -> SignedSecretKey {
+        let (mut primary, mut subkey) = (self.primary.clone(), self.subkey.clone());
+        if let Some(passphrase) = passphrase {
+            let mut random = StdRng::seed_from_u64(0);
+            primary.set_password(&mut random, &passphrase.into()).unwrap();
+            if let Some(subkey) = &mut subkey {
+                subkey.set_password(&mut random, &passphrase.into()).unwrap();
+            }
+        }
+        let subkeys = subkey.into_iter().zip(&self.certificate.public_subkeys);
+        let subkeys = subkeys.map(|(key, public)| SignedSecretSubKey::new(key, public.signatures.clone()));
+        SignedSecretKey::new(primary, self.certificate.details.clone(), Vec::new(), subkeys.collect())
     }
 
     /// The certificate, armored.

@@ -14,7 +14,7 @@ use crate::digest::{Digest, Key};
 use crate::format::Recipe;
 use crate::format::authenticode::Signer;
 use crate::image::manifest::{BootFacts, Manifest, PackageFacts};
-use crate::image::sums::SUMS;
+use crate::image::sums::{SIGNATURE, SUMS};
 use crate::image::{self, Pressed, delivered};
 use crate::layer::root::{self, Image};
 use crate::layer::{Laid, Workshop, initrd};
@@ -29,8 +29,9 @@ use crate::tree::Content;
 
 use super::cluster::now;
 use super::project::Project;
+use super::secure_boot;
 use super::shown::Shown;
-use super::signer;
+use super::sign;
 use super::world::World;
 
 /// Builds the images of an image file.
@@ -40,9 +41,16 @@ use super::world::World;
 pub fn run(arguments: &BuildArguments, settings: &Settings) -> Result<Done, Report> {
     let begun = Instant::now();
     settings::use_processors(arguments.jobs)?;
-    let signer = signer::read(&arguments.signer, Some(now()))?;
-    let (built, warnings) = make(arguments, signer.as_ref(), settings)?;
-    Ok(done(&built, warnings, begun))
+    // A key that cannot sign is told before anything is built.
+    let boot_signer = secure_boot::signer(&arguments.secure_boot, Some(now()))?;
+    let signer = sign::signer(&arguments.signer)?;
+    let (built, warnings) = make(arguments, boot_signer.as_ref(), settings)?;
+    if let Some(signer) = &signer {
+        for role in &built {
+            crate::sign::sign(&role.directory, signer)?;
+        }
+    }
+    Ok(done(&built, signer.map(|signer| signer.fingerprint()), warnings, begun))
 }
 
 /// Builds the roles; also what `verify` does once more.
@@ -366,23 +374,26 @@ impl Build<'_> {
     }
 }
 
-fn done(built: &[Built], warnings: Report, begun: Instant) -> Done {
+fn done(built: &[Built], signed_by: Option<String>, warnings: Report, begun: Instant) -> Done {
     let mut text = String::new();
     for role in built {
         let manifest = &role.manifest;
         let note = if role.reused { " (nothing changed)" } else { "" };
         let _ = writeln!(text, "{} {}{note}", manifest.role, manifest.version);
         if let Some(boot) = &manifest.boot {
-            let _ = writeln!(text, "  {}", signature(boot));
+            let _ = writeln!(text, "  {}", boot_signature(boot));
         }
         for output in &manifest.outputs {
             let path = shown(&role.directory.join(&output.file));
             let _ = writeln!(text, "  {path:<44} {:>10}  sha256 {}", size(output.size), output.sha256);
         }
         let names = manifest.documents.iter().map(|document| document.file.as_str());
-        for name in names.chain(["manifest.json", SUMS]) {
+        for name in names.chain(["manifest.json", SUMS]).chain(signed_by.is_some().then_some(SIGNATURE)) {
             let _ = writeln!(text, "  {}", shown(&role.directory.join(name)));
         }
+    }
+    if let Some(fingerprint) = &signed_by {
+        let _ = writeln!(text, "signed by {fingerprint}");
     }
     let _ = writeln!(text, "{} roles in {:.1} s", built.len(), begun.elapsed().as_secs_f64());
     let roles: Vec<_> = built
@@ -395,11 +406,11 @@ fn done(built: &[Built], warnings: Report, begun: Instant) -> Done {
             })
         })
         .collect();
-    Done { text, json: serde_json::json!({ "roles": roles }), warnings }
+    Done { text, json: serde_json::json!({ "roles": roles, "signed_by": signed_by }), warnings }
 }
 
 /// Who signed what boots, as a person is told.
-pub(super) fn signature(boot: &BootFacts) -> String {
+pub(super) fn boot_signature(boot: &BootFacts) -> String {
     match &boot.secure_boot {
         Some(signer) => {
             format!("signed for Secure Boot by {} (certificate sha256 {})", signer.subject, signer.certificate)

@@ -10,12 +10,16 @@ use crate::cli::settings::Settings;
 use crate::image;
 use crate::image::manifest::Manifest;
 use crate::image::opened::{Opened, PathFacts};
+use crate::image::sums::SIGNATURE;
 use crate::report::{Diagnostic, Kind, Report};
+use crate::sign;
 use crate::store::Store;
 use crate::sys::files;
 use crate::tree::TreePath;
 
-use super::build::signature;
+use super::build::boot_signature;
+use super::cluster::now;
+use super::verify_signature;
 
 /// Inspects an image or a path in it.
 ///
@@ -69,7 +73,7 @@ fn inspect_image(arguments: &InspectArguments, manifest: Option<Manifest>) -> Re
             let _ = writeln!(text, "  command line  {}", root.command_line);
         }
         if let Some(boot) = &manifest.boot {
-            let _ = writeln!(text, "  Secure Boot   {}", signature(boot));
+            let _ = writeln!(text, "  Secure Boot   {}", boot_signature(boot));
         }
         let tree = &manifest.tree;
         let _ = writeln!(
@@ -87,7 +91,27 @@ fn inspect_image(arguments: &InspectArguments, manifest: Option<Manifest>) -> Re
     for partition in &partitions {
         let _ = writeln!(text, "  partition {:<12} {:>10}  {}", partition.name, size(partition.size), partition.guid);
     }
-    Ok(Done { text, json: serde_json::json!({ "manifest": manifest, "partitions": partitions }), ..Done::default() })
+    let (signature, warnings) = signature(arguments)?;
+    let _ = writeln!(text, "  signature     {signature}");
+    let json = serde_json::json!({ "manifest": manifest, "partitions": partitions, "signature": signature });
+    Ok(Done { text, json, warnings })
+}
+
+/// What the signature beside an image says of it.
+fn signature(arguments: &InspectArguments) -> Result<(String, Report), Report> {
+    let image = &arguments.image;
+    let is_signed = image.ancestors().skip(1).take(2).any(|directory| directory.join(SIGNATURE).is_file());
+    match &arguments.keyring {
+        None if is_signed => Ok(("not checked: `--keyring` names who may sign".to_owned(), Report::new())),
+        None => Ok(("none".to_owned(), Report::new())),
+        Some(keyring) => {
+            let now = i64::try_from(now()).unwrap_or(i64::MAX);
+            let checked = sign::check_file(image, Some(&verify_signature::keyring(keyring)?), now, &|_| {})?;
+            let problems = verify_signature::complaint(&checked);
+            let verdict = if problems.has_errors() { "for other files" } else { "good" };
+            Ok((format!("{verdict}, by {}", checked.signed_by.join(", ")), problems))
+        }
+    }
 }
 
 fn inspect_path(
@@ -116,8 +140,9 @@ fn inspect_path(
         Some(node) => node.origin.to_string(),
         None => from_database(&mut opened, &place),
     };
-    let json = serde_json::json!({ "path": facts, "origin": origin });
-    Ok(Done { text: describe(&facts, &origin), json, ..Done::default() })
+    let (signature, warnings) = signature(arguments)?;
+    let json = serde_json::json!({ "path": facts, "origin": origin, "signature": signature });
+    Ok(Done { text: describe(&facts, &origin), json, warnings })
 }
 
 /// An output beside the manifest that holds a root.

@@ -1,6 +1,7 @@
 //! One file a verb: settings in, [`super::Done`] or a report out.
 
 pub mod apply;
+pub mod audit;
 pub mod build;
 pub mod check;
 mod cluster;
@@ -16,10 +17,12 @@ pub mod plan;
 mod project;
 pub mod publish;
 pub mod secrets;
+mod secure_boot;
 pub mod seed;
 mod shown;
-mod signer;
+pub mod sign;
 pub mod store;
 pub mod vendor;
 pub mod verify;
+pub mod verify_signature;
 mod world;

@@ -12,7 +12,9 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::archive;
-use crate::cli::args::{BuildArguments, ChosenArguments, FormatName, SignerArguments, VerifyArguments};
+use crate::cli::args::{
+    BuildArguments, ChosenArguments, FormatName, SecureBootArguments, SignerArguments, VerifyArguments,
+};
 use crate::cli::output::size;
 use crate::cli::settings::{self, Settings};
 use crate::cli::{Done, progress};
@@ -31,7 +33,7 @@ use super::build::{self, Built, shown};
 use super::differences;
 use super::inspect::manifest_of;
 use super::project::Project;
-use super::signer;
+use super::secure_boot;
 
 /// How much of two files is compared at once.
 const CHUNK: usize = 1 << 20;
@@ -88,7 +90,7 @@ pub fn run(arguments: &VerifyArguments, settings: &Settings) -> Result<Done, Rep
             .into());
     };
     let references = references(arguments, &project, &lock)?;
-    let signer = signer::read(&arguments.signer, None)?;
+    let signer = secure_boot::signer(&arguments.secure_boot, None)?;
     let signer = wanted_signer(&references, signer.as_ref())?;
     let progress = progress::for_run(settings.json);
     let usual = Store::open(&settings.store)?;
@@ -105,8 +107,9 @@ pub fn run(arguments: &VerifyArguments, settings: &Settings) -> Result<Done, Rep
         locked: true,
         mirrors: arguments.mirrors.clone(),
         output: scratch.path().join("out"),
-        signer: SignerArguments::default(),
+        secure_boot: SecureBootArguments::default(),
         jobs: None,
+        signer: SignerArguments::default(),
     };
     let (built, mut warnings) = build::make(&request, signer, &fresh)?;
     let mut compared = Vec::new();

@@ -1,6 +1,6 @@
 //! Who signs for Secure Boot, from the files that were named. The key stays in memory.
 
-use crate::cli::args::SignerArguments;
+use crate::cli::args::SecureBootArguments;
 use crate::deb::date::format_rfc3339;
 use crate::format::authenticode::{Signer, SignerError};
 use crate::report::{Diagnostic, Kind, Report};
@@ -11,8 +11,9 @@ use crate::sys::files;
 ///
 /// # Errors
 /// When key or certificate cannot be read, cannot sign, or do not belong together.
-pub(super) fn read(arguments: &SignerArguments, now: Option<u64>) -> Result<Option<Signer>, Report> {
-    let SignerArguments { secure_boot_key: Some(key), secure_boot_certificate: Some(certificate) } = arguments else {
+pub(super) fn signer(arguments: &SecureBootArguments, now: Option<u64>) -> Result<Option<Signer>, Report> {
+    let SecureBootArguments { secure_boot_key: Some(key), secure_boot_certificate: Some(certificate) } = arguments
+    else {
         return Ok(None);
     };
     let refuse = |why: &str| {
