@@ -14,6 +14,7 @@ mod durable;
 mod etcd;
 pub mod kill;
 pub mod lay;
+pub mod leave;
 pub mod machine;
 #[cfg(test)]
 mod model;
