@@ -11,7 +11,7 @@ use rolecast::join::run::{self, Join};
 use rolecast::join::status::Status;
 use rolecast::join::tables::Tables;
 use rolecast::join::world::World;
-use rolecast::join::{Ticket, health, lay, machine, operate, record};
+use rolecast::join::{Ticket, health, lay, leave, machine, operate, record};
 use rolecast::report::{Diagnostic, Kind, Report, Style, render};
 
 const USAGE: &str = "\
@@ -26,6 +26,7 @@ usage: rolecast-join COMMAND
   promote [--to NODE] [--yes]
                     make a region the leader where nobody leads; says what may be lost, and asks
   leave [--force]   take this machine out of etcd, Patroni and MAAS; its data stays
+  leave --node NODE take another machine that is gone out of etcd and MAAS (on a region)
   upgrade           let MAAS's schema be migrated to what this image brings
   health [--settle]
                     whether this version is healthy on this machine; --settle waits until that is certain
@@ -53,8 +54,9 @@ fn main() -> ExitCode {
         ["switchover"] => accepted(root).and_then(|ticket| operate::switchover(&ticket, None)),
         ["switchover", "--to", to] => accepted(root).and_then(|ticket| operate::switchover(&ticket, Some(to))),
         ["promote", options @ ..] if promotion(options).is_some() => promote(root, options),
-        ["leave"] => leave(root, false),
-        ["leave", "--force"] => leave(root, true),
+        ["leave"] => depart(root, false),
+        ["leave", "--force"] => depart(root, true),
+        ["leave", "--node", node] => remove(root, node),
         ["health"] => health(root),
         ["health", "--settle"] => settle(root),
         ["upgrade"] => run::upgrade(root),
@@ -146,11 +148,18 @@ fn promote(root: &Path, options: &[&str]) -> Result<String, Diagnostic> {
     operate::promote(&accepted(root)?, to, &mut agrees)
 }
 
-fn leave(root: &Path, force: bool) -> Result<String, Diagnostic> {
+fn depart(root: &Path, force: bool) -> Result<String, Diagnostic> {
     let mut line = |text: &str| {
         say(&format!("{text}\n"));
     };
-    operate::leave(&accepted(root)?, &Tables::read(root)?, force, &mut line)
+    leave::leave(&accepted(root)?, &Tables::read(root)?, force, &mut line)
+}
+
+fn remove(root: &Path, node: &str) -> Result<String, Diagnostic> {
+    let mut line = |text: &str| {
+        say(&format!("{text}\n"));
+    };
+    leave::remove(&accepted(root)?, &Tables::read(root)?, node, &mut line)
 }
 
 /// One look, whatever the machine is about to become.

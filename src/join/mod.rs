@@ -16,6 +16,7 @@ mod etcd;
 pub mod health;
 pub mod kill;
 pub mod lay;
+pub mod leave;
 pub mod machine;
 #[cfg(test)]
 mod model;

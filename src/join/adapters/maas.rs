@@ -9,6 +9,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::api::{Api, Key};
 use super::http::Http;
 use super::schema::Wanted;
@@ -17,7 +19,7 @@ use crate::join::durable::{self, Belongs};
 use crate::join::tables::{Maas, Tables};
 use crate::join::world::{Schema, Trouble};
 use crate::sys::Program;
-use crate::ticket::{Administrator, Kind, Ticket};
+use crate::ticket::{Administrator, Kind, Node, Ticket};
 
 /// Where the administrator's API key is kept.
 const API_KEY: &str = "/var/lib/rolecast/api-key";
@@ -148,31 +150,41 @@ fn fetch_key(ticket: &Ticket, maas: &Maas) -> Result<Key, Trouble> {
     Ok(key)
 }
 
-/// This machine as a controller of MAAS's, and the key with which it can be deleted.
+/// A machine as a controller of MAAS's, and the key with which it can be deleted.
 #[derive(Debug)]
 pub struct Controller {
     key: Key,
     place: String,
-    others: Vec<Ipv4Addr>,
+    through: Vec<Ipv4Addr>,
 }
 
-/// Looks this machine up while MAAS still runs on it. Only a region has the key.
+/// Looks a machine up, while MAAS still runs here. Only a region has the key.
 ///
 /// # Errors
-/// When MAAS does not answer, or does not know this machine.
-pub fn controller_here(ticket: &Ticket, tables: &Tables, http: &Http) -> Result<Controller, Trouble> {
-    let own = ticket.own().filter(|own| own.kind == Kind::Region);
-    let own = own.ok_or_else(|| Trouble("only a region has the key to its API".to_owned()))?;
+/// When this is no region, no region other than that machine answers, or MAAS does not know it.
+pub fn find(ticket: &Ticket, tables: &Tables, http: &Http, node: &Node) -> Result<Controller, Trouble> {
+    let no_region = || {
+        Trouble(format!("only a region has the key to its API; run `rolecast-join leave --node {}` on one", node.name))
+    };
+    let own = ticket.own().filter(|own| own.kind == Kind::Region).ok_or_else(no_region)?;
     let maas = tables.maas.as_ref().ok_or_else(|| Trouble("this image has no MAAS".to_owned()))?;
     let key = kept_key().map_or_else(|| fetch_key(ticket, maas), Ok)?;
-    let regions = ticket.cluster.regions().map(|node| node.address);
-    let others: Vec<Ipv4Addr> = regions.filter(|address| *address != own.address).collect();
-    let ask = |address: &Ipv4Addr| Api::at(http, *address, key.clone()).read("regioncontrollers/").ok();
-    let list = others.iter().find_map(ask).ok_or_else(|| Trouble("no other region answers".to_owned()))?;
-    let found = dhcp::rack(&list, &own.name).and_then(|one| one["system_id"].as_str());
-    let id = found.filter(|id| id.chars().all(|one| one.is_ascii_alphanumeric()));
-    let id = id.ok_or_else(|| Trouble("MAAS does not list it".to_owned()))?;
-    Ok(Controller { place: format!("regioncontrollers/{id}/"), key, others })
+    // This region first, where it is another one that goes.
+    let (here, others): (Vec<&Node>, Vec<&Node>) =
+        ticket.cluster.regions().filter(|region| region.name != node.name).partition(|region| region.name == own.name);
+    let through: Vec<Ipv4Addr> = here.iter().chain(&others).map(|region| region.address).collect();
+    let kind = if node.kind == Kind::Region { "regioncontrollers" } else { "rackcontrollers" };
+    let ask = |address: &Ipv4Addr| Api::at(http, *address, key.clone()).read(&format!("{kind}/")).ok();
+    let list = through.iter().find_map(ask).ok_or_else(|| Trouble("no other region answers".to_owned()))?;
+    let place = place(&list, kind, &node.name).ok_or_else(|| Trouble("MAAS does not list it".to_owned()))?;
+    Ok(Controller { place, key, through })
+}
+
+/// Where the API has the controller of this name.
+fn place(list: &Value, kind: &str, name: &str) -> Option<String> {
+    let id = dhcp::rack(list, name)?["system_id"].as_str()?;
+    let plain = !id.is_empty() && id.chars().all(|one| one.is_ascii_alphanumeric());
+    plain.then(|| format!("{kind}/{id}/"))
 }
 
 impl Controller {
@@ -182,7 +194,7 @@ impl Controller {
     /// When no other region does it.
     pub fn delete(&self, http: &Http) -> Result<String, Trouble> {
         let mut last = Trouble("no other region answers".to_owned());
-        for address in &self.others {
+        for address in &self.through {
             match Api::at(http, *address, self.key.clone()).delete(&self.place) {
                 Ok(()) => return Ok("deleted from MAAS".to_owned()),
                 Err(trouble) => last = trouble,
@@ -221,5 +233,13 @@ mod tests {
         assert_eq!(controller(&units, "region"), Some("maas-regiond.service"));
         assert_eq!(controller(&units, "rackd"), Some("maas-proxy.service"));
         assert_eq!(controller(&[], "rackd"), None);
+    }
+
+    #[test]
+    fn a_controller_is_deleted_by_the_id_that_maas_gave_it() {
+        let list = serde_json::json!([{ "hostname": "rack-1", "system_id": "aB3" }, { "hostname": "rack-2", "system_id": "../x" }]);
+        assert_eq!(place(&list, "rackcontrollers", "rack-1").as_deref(), Some("rackcontrollers/aB3/"));
+        assert_eq!(place(&list, "rackcontrollers", "rack-2"), None);
+        assert_eq!(place(&list, "rackcontrollers", "rack-3"), None);
     }
 }

@@ -16,7 +16,7 @@ pub(super) mod http;
 pub(super) mod local;
 pub(super) mod maas;
 pub(super) mod patroni;
-mod peers;
+pub(super) mod peers;
 mod rack;
 mod region;
 mod schema;

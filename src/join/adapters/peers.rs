@@ -230,6 +230,11 @@ fn ask(mutual: &Http, plain: &Http, node: &Node) -> Peer {
     Peer { name: node.name.clone(), answer, says: says.ok(), serves }
 }
 
+/// Whether a machine's join answers: nobody else has its certificate.
+pub fn lives(mutual: &Http, node: &Node) -> bool {
+    mutual.get(&format!("https://{}:{PORT}/says", node.address), &[], PATIENCE).is_ok()
+}
+
 pub(super) fn understood(body: &[u8]) -> Result<Says, Trouble> {
     http::object(body, "its join's")
 }

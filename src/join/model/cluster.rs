@@ -112,6 +112,8 @@ pub(super) struct Cluster {
     /// Rows that clients were told are safe, by system identifier.
     pub(super) acknowledged: BTreeMap<String, u64>,
     pub(super) breaches: Vec<String>,
+    /// Generation of the secrets that the operator has.
+    pub(super) vault: u64,
 }
 
 impl Machine {
@@ -172,6 +174,17 @@ impl Cluster {
             databases_made: 0,
             acknowledged: BTreeMap::new(),
             breaches: vec![],
+            vault: 1,
+        }
+    }
+
+    /// The operator brings a machine its ticket, with the secrets as they are now.
+    pub(super) fn apply(&mut self, machine: usize) {
+        let generation = self.vault;
+        let machine = &mut self.machines[machine];
+        if machine.on && machine.ticket.generation != generation {
+            machine.ticket = Rc::new(Ticket { generation, ..(*machine.ticket).clone() });
+            machine.laid = false;
         }
     }
 

@@ -170,9 +170,25 @@ impl Run {
     }
 
     fn fault(&mut self, weather: Weather, machine: usize) {
-        let kind = self.cluster.borrow_mut().dice.roll(12);
-        let what =
-            ["killed", "killed", "killed", "killed", "off", "off", "on", "on", "on", "cut", "healed", "re-imaged"];
+        let kind = self.cluster.borrow_mut().dice.roll(16);
+        let what = [
+            "killed",
+            "killed",
+            "killed",
+            "killed",
+            "off",
+            "off",
+            "on",
+            "on",
+            "on",
+            "cut",
+            "healed",
+            "told",
+            "told",
+            "told",
+            "there while secrets are rotated",
+            "re-imaged",
+        ];
         self.trace.push(format!("tick {}: machine {machine} is {}", self.cluster.borrow().now, what[kind]));
         match kind {
             // The join is killed: it forgets what it was at.
@@ -190,8 +206,17 @@ impl Run {
                 }
             }
             10 => self.cluster.borrow_mut().cut.clear(),
+            11..=13 => self.apply(machine),
+            14 => self.cluster.borrow_mut().vault += 1,
             _ => self.reimage(weather, machine),
         }
+    }
+
+    /// A ticket arrives; the join leaves the round that it is in.
+    fn apply(&mut self, machine: usize) {
+        self.rounds[machine] = Round::default();
+        self.places[machine].told = Facts::default();
+        self.cluster.borrow_mut().apply(machine);
     }
 
     fn kill(&mut self, machine: usize) {
@@ -251,7 +276,7 @@ impl Run {
         spare && others.clone().all(member) && others.filter(region).all(rows)
     }
 
-    /// The faults stop: everything is switched on and linked.
+    /// The faults stop: everything is switched on and linked, and has the secrets as they are now.
     fn calm(&mut self) {
         {
             let mut cluster = self.cluster.borrow_mut();
@@ -259,6 +284,9 @@ impl Run {
             for machine in &mut cluster.machines {
                 machine.on = true;
             }
+        }
+        for machine in 0..4 {
+            self.apply(machine);
         }
         self.ends = vec![None; 4];
     }
@@ -337,6 +365,13 @@ impl Run {
             })
             .collect();
         let leaders = (0..4).filter(|machine| cluster.leads(*machine)).count();
+        let behind =
+            cluster.machines.iter().filter(|machine| machine.record.secrets_generation != cluster.vault).count();
+        let passwords =
+            (0..4).find(|machine| cluster.leads(*machine)).and_then(|leader| cluster.content(leader)?.generation);
+        if behind > 0 || passwords.is_some_and(|generation| generation != cluster.vault) {
+            return Err(format!("joined, and {behind} machines run with old secrets; the database has {passwords:?}"));
+        }
         match (clusters.len(), databases.len(), leaders, cluster.lost()) {
             (1, 1, 1, false) => Ok(()),
             found => Err(format!("joined, but not one cluster with all rows: {found:?}")),

@@ -220,7 +220,24 @@ fn witness(cluster: &mut Cluster, here: usize, told: &Facts, action: &Action) {
     let kind = cluster.machines[here].kind();
     let led = told.database.as_ref().and_then(|database| database.leader.as_ref()) == Some(&name);
     let schema = told.schema.as_ref();
+    let wants = cluster.machines[here].ticket.generation;
     let complain = match action {
+        Action::PrepareDatabase
+            if schema.is_some_and(|schema| schema.database_exists)
+                && told.peers.iter().flatten().any(|peer| {
+                    let region = peer.name.starts_with("region");
+                    region && peer.says.as_ref().is_some_and(|says| says.generation < wants)
+                }) =>
+        {
+            Some("changes passwords while a region that answers has only the old ones")
+        }
+        // Where it has a part in a live cluster: the database first, then who connects to it.
+        Action::ReloadSecrets if kind == Kind::Region && cluster.machines[here].record.joined => {
+            let quorum = cluster.quorum_of(here).is_some();
+            let content = cluster.writable(here).and_then(|leader| cluster.content(leader));
+            let early = content.and_then(|content| content.generation).is_some_and(|generation| generation < wants);
+            (quorum && early).then_some("takes new passwords before the database has them")
+        }
         Action::BootstrapEtcd => {
             let elsewhere = cluster.machines.iter().any(|machine| machine.etcd.is_some());
             // One of its own stops the machine later, at the database.
