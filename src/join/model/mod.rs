@@ -34,6 +34,8 @@ enum Mutation {
     EverybodyLeads,
     /// A database that is there is started, whatever etcd knows.
     AnyDatabase,
+    /// Every peer is taken for one that has the newest secrets at hand.
+    AllAreTold,
 }
 
 /// How much may go wrong.
@@ -145,6 +147,11 @@ impl Run {
                     && let Data::Cluster(identifier) = &database.data
                 {
                     database.initialised = Some(identifier.clone());
+                }
+            }
+            Mutation::AllAreTold => {
+                for says in facts.peers.iter_mut().flatten().filter_map(|peer| peer.says.as_mut()) {
+                    says.generation = u64::MAX;
                 }
             }
             _ => {}
@@ -431,6 +438,7 @@ fn a_broken_rule_is_found() {
         Mutation::RecordIsLate,
         Mutation::EverybodyLeads,
         Mutation::AnyDatabase,
+        Mutation::AllAreTold,
     ] {
         let found = runs(5000..6000, Weather::Hopeless, Failover::Automatic, mutation);
         assert!(found.is_err(), "{mutation:?} was not noticed");
