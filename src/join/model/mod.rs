@@ -289,8 +289,9 @@ impl Run {
             if tick % 50 == 0 && self.joined() && self.settled() == Ok(()) {
                 return Ok(true);
             }
-            if tick == 3000 {
-                if self.cluster.borrow().lost() {
+            // Again, because a Patroni whose turn does not come for long loses its lock once more.
+            if tick >= 3000 && tick % 1000 == 0 {
+                if tick == 3000 && self.cluster.borrow().lost() {
                     break;
                 }
                 self.cluster.borrow_mut().promote();
