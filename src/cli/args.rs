@@ -602,6 +602,9 @@ pub struct PublishArguments {
     /// What the seeds may hold
     #[command(flatten)]
     pub terms: TermsArguments,
+    /// Who signs the updates
+    #[command(flatten)]
+    pub signer: SignerArguments,
 }
 
 /// `rolecast apply`.

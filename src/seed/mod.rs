@@ -26,6 +26,7 @@ pub use nocloud::NoCloud;
 pub use plant::{LateFile, Planted, Terms, find, fits, late_files, plant};
 pub use publish::{Publication, Published};
 pub use serve::ServerUrl;
+pub use updates::DIRECTORY as UPDATES;
 pub use vault::{FORMAT, Kept, Step, Vault};
 
 #[cfg(test)]

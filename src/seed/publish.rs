@@ -57,8 +57,8 @@ pub struct Published {
     pub nodes: Vec<String>,
     /// Nodes without a MAC address, which it cannot tell apart.
     pub left_out: Vec<String>,
-    /// Roles whose installed machines find an update.
-    pub updates: Vec<String>,
+    /// Roles whose installed machines find an update, each with when its packages were released (RFC 3339).
+    pub updates: BTreeMap<String, String>,
     /// Whether the seeds carry secrets.
     pub secrets: bool,
 }
@@ -104,7 +104,7 @@ impl Publication<'_> {
                 set.publish(&top).map_err(Diagnostic::from)?;
             }
             if updates::publish(&built.manifest, &built.directory, &top)? {
-                published.updates.push((*name).to_owned());
+                published.updates.insert((*name).to_owned(), built.manifest.released.clone());
             }
         }
         let mut machines = Vec::new();

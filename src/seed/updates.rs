@@ -18,7 +18,8 @@ use crate::sys::files;
 /// Where updates are, from the tree's top.
 pub const DIRECTORY: &str = "updates";
 
-/// Brings the update that `manifest`, in `built`, tells of to the tree at `top`; says whether there was one.
+/// Brings the update that `manifest`, in `built`, tells of to the tree at `top`; says whether there was one. A signature of
+/// the list as it was is removed: who signs does so afterwards.
 ///
 /// # Errors
 /// When a file is missing, the list that is there cannot be read, or the tree cannot be written.
@@ -48,6 +49,7 @@ pub fn publish(manifest: &Manifest, built: &Path, top: &Path) -> Result<bool, Re
         place(&from, &directory.join(name)).map_err(Diagnostic::from)?;
         listed.insert(name.to_owned(), output.sha256);
     }
+    files::remove_if_there(&directory.join(sums::SIGNATURE)).map_err(Diagnostic::from)?;
     sums::write(&directory, &listed)?;
     for name in earlier.iter().filter(|name| !listed.contains_key(*name)) {
         files::remove_if_there(&directory.join(name)).map_err(Diagnostic::from)?;

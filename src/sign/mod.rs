@@ -15,7 +15,7 @@ mod tests;
 
 pub use gpg::GpgKey;
 pub use key::{FileKey, KeyError};
-pub use outputs::{Signed, directories, sign};
+pub use outputs::{Signed, directories, sign, sign_list};
 pub use verify::{Checked, Problem, check_directory, check_file};
 
 use crate::archive::Keyring;

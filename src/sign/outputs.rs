@@ -55,17 +55,26 @@ pub fn directories(path: &Path) -> Result<Vec<PathBuf>, Report> {
 /// # Errors
 /// When list or manifest are missing or broken, the key does not sign, or the signature cannot be written.
 pub fn sign(directory: &Path, signer: &Signer) -> Result<Signed, Report> {
-    let (text, listed) = list(directory)?;
+    let (_, listed) = list(directory)?;
     let manifest = manifest(directory, &listed)?;
-    let released = parse_rfc3339(&manifest.released).ok_or_else(|| {
-        let message = format!("the manifest in `{}` does not say when its packages were released", directory.display());
+    sign_list(directory, &manifest.released, signer)?;
+    Ok(Signed { directory: directory.to_owned(), role: manifest.role, files: listed.len() })
+}
+
+/// Signs the list of any directory, with the date `released` (RFC 3339).
+///
+/// # Errors
+/// When the list is missing or broken, the key does not sign, or the signature cannot be written.
+pub fn sign_list(directory: &Path, released: &str, signer: &Signer) -> Result<(), Report> {
+    let (text, _) = list(directory)?;
+    let released = parse_rfc3339(released).ok_or_else(|| {
+        let message = format!("nothing says when the packages in `{}` were released", directory.display());
         Diagnostic::error(Kind::Input, message)
             .note("a signature is dated by that, so that signing again gives the same bytes")
             .hint("build it again with this rolecast")
     })?;
     let signature = signer.sign(text.as_bytes(), released)?;
-    files::write_atomically(&directory.join(SIGNATURE), &signature).map_err(Diagnostic::from)?;
-    Ok(Signed { directory: directory.to_owned(), role: manifest.role, files: listed.len() })
+    files::write_atomically(&directory.join(SIGNATURE), &signature).map_err(|error| Diagnostic::from(error).into())
 }
 
 /// The list of a directory: as text, and by name.

@@ -254,6 +254,7 @@ pub fn pretend_to_build(output: &Path, version: &str) {
         let digest = Digest::of(b"");
         let manifest = serde_json::json!({
             "format": 1, "rolecast": "0", "image": spec.name, "version": version, "role": role.name,
+            "released": "2026-11-01T00:00:00Z",
             "distribution": "debian trixie amd64", "lock": digest, "late": late.collect::<Vec<_>>(),
             "tree": { "digest": digest, "files": 0, "directories": 0, "links": 0, "bytes": 0 },
             "root": {

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use super::seeds::pretend_to_build;
 use crate::support::command::{Outcome, Rolecast, command, finish, run};
 use crate::support::host::World;
 use crate::support::project::Project;
@@ -191,6 +192,24 @@ fn systemd_pulls_what_was_signed_and_nothing_else() {
     fs::write(&sums, text + &format!("{}  other\n", "0".repeat(64))).expect("a folder under target");
     let refused = pull("bad");
     assert!(refused.code != Some(0) && refused.stderr.contains("Signature verification failed"), "{refused}");
+}
+
+/// What machines fetch as updates; a list that was written anew never keeps the signature of the one before.
+#[test]
+fn published_updates_are_signed_too() {
+    let signed = signed();
+    let project = Project::of_this_repository();
+    let rolecast = Rolecast::new(&project).environment("ROLECAST_SIGN_PASSPHRASE", PASSPHRASE);
+    pretend_to_build(&project.root().join("out"), "2026.11.1");
+    let image = "images/ha-lab.toml";
+    rolecast.run(&["secrets", "init", image]).succeeds();
+    let publish = ["publish", "tree", image, "--url", "http://10.77.0.1:8080"];
+    let key = signed.key.to_string_lossy();
+    rolecast.run(&[&publish[..], &["--sign-key", &key]].concat()).succeeds();
+    let updates = project.root().join("tree/updates/rack");
+    gpgv(&signed.keyring, &updates).succeeds();
+    rolecast.run(&publish).succeeds();
+    assert!(!updates.join("SHA256SUMS.gpg").exists(), "an old signature lies beside a new list");
 }
 
 #[test]

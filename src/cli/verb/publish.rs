@@ -3,9 +3,10 @@
 use crate::cli::Done;
 use crate::cli::args::PublishArguments;
 use crate::report::{Diagnostic, Report};
-use crate::seed::{Publication, ServerUrl};
+use crate::seed::{Publication, ServerUrl, UPDATES};
 
 use super::cluster::Named;
+use super::sign;
 
 /// Writes the tree.
 ///
@@ -24,7 +25,14 @@ pub fn run(arguments: &PublishArguments) -> Result<Done, Report> {
         secrets_over_http: arguments.terms.secrets_over_http,
         memory_state: arguments.terms.memory_state,
     };
+    // A key that cannot sign is told before anything is written.
+    let signer = sign::signer(&arguments.signer)?;
     let published = publication.write(&arguments.directory)?;
+    if let Some(signer) = &signer {
+        for (role, released) in &published.updates {
+            crate::sign::sign_list(&arguments.directory.join(UPDATES).join(role), released, signer)?;
+        }
+    }
     let mut warnings = named.project.warnings;
     for node in &published.left_out {
         let warning = Diagnostic::warning(format!("`{node}` cannot boot from this tree: its `mac` is not written"));
@@ -38,7 +46,8 @@ pub fn run(arguments: &PublishArguments) -> Result<Done, Report> {
     let mut text = added.iter().fold(String::new(), |text, line| text + line + "\n");
     if !published.updates.is_empty() {
         let version = &named.project.spec.version;
-        text += &format!("{place}/updates has {version} for machines of role {}\n", published.updates.join(", "));
+        let roles: Vec<&str> = published.updates.keys().map(String::as_str).collect();
+        text += &format!("{place}/{UPDATES} has {version} for machines of role {}\n", roles.join(", "));
     }
     text += &format!("{place} is ready for {}\n", published.nodes.join(", "));
     text += &format!("serve it at {}, and run `dnsmasq --conf-file={place}/dnsmasq.conf`\n", arguments.url);
@@ -47,7 +56,8 @@ pub fn run(arguments: &PublishArguments) -> Result<Done, Report> {
     }
     let json = serde_json::json!({
         "directory": place.to_string(), "nodes": published.nodes, "left_out": published.left_out,
-        "updates": published.updates,
+        "updates": published.updates.keys().collect::<Vec<_>>(),
+        "signed_by": signer.as_ref().map(crate::sign::Signer::fingerprint),
         "secrets": published.secrets, "generation": vault.generation,
     });
     Ok(Done { text, json, warnings })
