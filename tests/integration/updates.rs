@@ -43,6 +43,9 @@ show() {
     section version; echo "$IMAGE_VERSION"
     section motd; cat /etc/motd
     section failed; systemctl --failed --plain --no-legend --no-pager
+    section active; systemctl list-units --state=active --plain --no-legend --no-pager
+    section failures; systemctl status --failed --no-pager --lines=20
+    section errors; journalctl --boot --priority=err --no-pager --quiet --output=cat
     section loader; ls $kernels
     section health; journalctl --boot --unit rolecast-health --output cat --no-pager
 }
