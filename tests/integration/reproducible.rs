@@ -185,11 +185,17 @@ fn every_role_and_format_of_the_lab_is_rebuilt_from_nothing_byte_for_byte() {
     assert!(made.is_file(), "no {}", made.display());
     let (_project, rolecast) = images::rolecast();
     let against = rolecast.output.to_string_lossy().into_owned();
-    let outcome = rolecast.run(&["verify", "images/ha-lab.toml", "--against", &against]);
-    tell("three roles", &outcome);
-    let text = outcome.succeeds();
+    // One after another: what a role is rebuilt in is gone before the next, and three at once want 4 GB of disk.
     for role in ROLES {
-        for file in [format!("= {role}.raw"), format!("= {role}.tar.gz"), format!("= {role}.netboot/")] {
+        let outcome = rolecast.run(&["verify", "images/ha-lab.toml", "--against", &against, "--role", role]);
+        tell(role, &outcome);
+        let text = outcome.succeeds();
+        for file in [
+            format!("= {role}.raw"),
+            format!("= {role}.tar.gz"),
+            format!("= {role}.netboot/"),
+            format!("= {role}.update/"),
+        ] {
             assert!(text.contains(&file), "no `{file}` in:\n{text}");
         }
     }
