@@ -197,6 +197,9 @@ impl Machine {
         // `-cpu max` shows SVM to the guest, whose udev then loads kvm and stalls.
         // Without graphics, SeaBIOS and iPXE speak on the serial port too.
         let smm = if self.enforcing.is_some() { ",smm=on" } else { "" };
+        // Emulated processors do not always see code that another one has just changed: a kernel that changes itself early in
+        // its boot then stops with `Oops: int3`. One processor cannot; where a machine starts many times, it has one.
+        let processors = if self.networked { "1" } else { "2" };
         command.args([
             "-machine",
             &format!("q35,graphics=off{smm}"),
@@ -205,7 +208,7 @@ impl Machine {
             "-accel",
             "tcg,thread=multi,tb-size=512",
             "-smp",
-            "2",
+            processors,
         ]);
         command.args(["-m", &self.memory.to_string(), "-nodefaults", "-no-user-config", "-display", "none"]);
         // A machine has an identity in its firmware, the same at every start.
