@@ -104,9 +104,10 @@ pub fn press(
     let total = planned.iter().map(|(_, _, recipe)| recipe.length()).sum();
     let task = progress.begin(&format!("write {}", request.role), total, Unit::Bytes);
     let mut outputs = Vec::new();
-    let folders: BTreeSet<PathBuf> =
+    let mut folders: BTreeSet<PathBuf> =
         planned.iter().map(|(_, file, _)| directory.join(file).with_file_name("")).collect();
-    for folder in std::iter::once(directory).chain(folders.iter().map(PathBuf::as_path)) {
+    folders.insert(directory.to_owned());
+    for folder in &folders {
         files::make_directory(folder).map_err(Diagnostic::from)?;
         // A build that was killed while it wrote leaves half an image, which nobody else would remove.
         files::remove_abandoned(folder).map_err(Diagnostic::from)?;

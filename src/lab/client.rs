@@ -2,8 +2,8 @@
 //! address, and write down what they saw.
 //!
 //! At a steady pace, ten times a second on containers, a client sends one write and one read, each on a connection of its
-//! own and in a thread of its own. A new connection, because that is what a failover breaks and heals: one that is kept would measure how
-//! long TCP holds on to a dead peer. A thread of its own, because a client that waits for its last answer before it asks
+//! own and in a thread of its own. A new connection, because that is what a failover breaks and heals: one that is kept
+//! would measure how long TCP holds on to a dead peer. A thread of its own, because a client that waits for its last answer before it asks
 //! again would look away for seconds at the very moment that matters. Never decides what is good; scenarios do.
 
 pub mod http;

@@ -55,9 +55,9 @@ pub fn directories(path: &Path) -> Result<Vec<PathBuf>, Report> {
 /// # Errors
 /// When list or manifest are missing or broken, the key does not sign, or the signature cannot be written.
 pub fn sign(directory: &Path, signer: &Signer) -> Result<Signed, Report> {
-    let (_, listed) = list(directory)?;
+    let (text, listed) = list(directory)?;
     let manifest = manifest(directory, &listed)?;
-    sign_list(directory, &manifest.released, signer)?;
+    sign_text(directory, &text, &manifest.released, signer)?;
     Ok(Signed { directory: directory.to_owned(), role: manifest.role, files: listed.len() })
 }
 
@@ -67,6 +67,11 @@ pub fn sign(directory: &Path, signer: &Signer) -> Result<Signed, Report> {
 /// When the list is missing or broken, the key does not sign, or the signature cannot be written.
 pub fn sign_list(directory: &Path, released: &str, signer: &Signer) -> Result<(), Report> {
     let (text, _) = list(directory)?;
+    sign_text(directory, &text, released, signer)
+}
+
+/// Signs the text of a directory's list.
+fn sign_text(directory: &Path, text: &str, released: &str, signer: &Signer) -> Result<(), Report> {
     let released = parse_rfc3339(released).ok_or_else(|| {
         let message = format!("nothing says when the packages in `{}` were released", directory.display());
         Diagnostic::error(Kind::Input, message)

@@ -4,12 +4,14 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use super::local;
+use super::{local, units};
 use crate::join::world::Trouble;
-use crate::sys::Program;
 
 /// `SD_MESSAGE_UNIT_FAILURE_RESULT` of `sd-messages.h`: the journal's entry for each failure of a unit.
 const FAILURE: &str = "MESSAGE_ID=d9b373ed55a64feb8242e02dbe79a49c";
+
+/// How long a program of systemd may take to tell something.
+const LONGEST: Duration = Duration::from_secs(30);
 
 /// Why the root is not the sealed one, on a machine whose command line names one.
 pub fn seal_trouble() -> Option<String> {
@@ -52,7 +54,7 @@ pub fn in_memory() -> bool {
 /// When systemd does not answer.
 pub fn failed() -> Result<Vec<String>, Trouble> {
     let words = ["list-units", "--state=failed", "--plain", "--no-legend", "--no-pager", "--full"];
-    let listed = run("systemctl", &words)?;
+    let listed = units::run("systemctl", words, LONGEST)?;
     Ok(listed.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect())
 }
 
@@ -62,7 +64,7 @@ pub fn failed() -> Result<Vec<String>, Trouble> {
 /// When the journal cannot be read.
 pub fn crashes() -> Result<Vec<(String, u64)>, Trouble> {
     let words = ["--boot", "--quiet", "--no-pager", "--output=json", "--lines=1000", FAILURE];
-    Ok(run("journalctl", &words)?.lines().filter_map(crash).collect())
+    Ok(units::run("journalctl", words, LONGEST)?.lines().filter_map(crash).collect())
 }
 
 /// One entry of the journal, as `journalctl --output=json` prints it (systemd.journal-fields(7)).
@@ -77,13 +79,6 @@ fn crash(line: &str) -> Option<(String, u64)> {
 pub fn uptime() -> u64 {
     let text = fs::read_to_string("/proc/uptime").unwrap_or_default();
     text.split('.').next().and_then(|seconds| seconds.parse().ok()).unwrap_or_default()
-}
-
-fn run(program: &str, words: &[&str]) -> Result<String, Trouble> {
-    Program::new(program, words.iter().copied())
-        .limit(Duration::from_secs(30))
-        .run()
-        .map_err(|error| Trouble(error.to_string()))
 }
 
 #[cfg(test)]

@@ -4,14 +4,16 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::health;
+use super::{health, units};
 use crate::join::release;
 use crate::join::tables::Image;
 use crate::join::world::Trouble;
-use crate::sys::Program;
 
 /// Set by `systemd-boot(7)` when it counts the tries of what it started.
 const COUNTED: &str = "/sys/firmware/efi/efivars/LoaderBootCountPath-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
+
+/// How long a program of systemd may take.
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// Makes the running version good and takes the older ones away from the boot loader, so that it cannot fall back.
 /// Where no boot loader of ours started this machine there is nothing to do.
@@ -23,9 +25,9 @@ pub fn keep(image: &Image) -> Result<(), Trouble> {
         return Ok(());
     }
     if Path::new(COUNTED).exists() {
-        run("/usr/lib/systemd/systemd-bless-boot", &["good"])?;
+        units::run("/usr/lib/systemd/systemd-bless-boot", ["good"], LONGEST)?;
     }
-    let esp = run("bootctl", &["--print-esp-path"])?;
+    let esp = units::run("bootctl", ["--print-esp-path"], LONGEST)?;
     forget_older(&Path::new(esp.trim()).join("EFI/Linux"), image)
 }
 
@@ -51,13 +53,6 @@ fn forget_older(directory: &Path, image: &Image) -> Result<(), Trouble> {
 fn version<'n>(name: &'n str, role: &str) -> Option<&'n str> {
     let rest = name.strip_prefix(role)?.strip_prefix('_')?.strip_suffix(".efi")?;
     Some(rest.split('+').next().unwrap_or(rest))
-}
-
-fn run(program: &str, words: &[&str]) -> Result<String, Trouble> {
-    Program::new(program, words.iter().copied())
-        .limit(Duration::from_secs(60))
-        .run()
-        .map_err(|error| Trouble(error.to_string()))
 }
 
 #[cfg(test)]

@@ -118,7 +118,19 @@ fn systemctl<I: IntoIterator<Item = S>, S: Into<std::ffi::OsString>>(
     arguments: I,
     limit: Duration,
 ) -> Result<String, Trouble> {
-    Program::new("systemctl", arguments).limit(limit).run().map_err(|error| Trouble(error.to_string()))
+    run("systemctl", arguments, limit)
+}
+
+/// What a program of systemd says, within `limit`.
+///
+/// # Errors
+/// When it fails, or takes longer.
+pub(super) fn run<I: IntoIterator<Item = S>, S: Into<std::ffi::OsString>>(
+    program: &str,
+    arguments: I,
+    limit: Duration,
+) -> Result<String, Trouble> {
+    Program::new(program, arguments).limit(limit).run().map_err(|error| Trouble(error.to_string()))
 }
 
 #[cfg(test)]

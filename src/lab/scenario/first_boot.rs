@@ -16,10 +16,7 @@ pub const FIRST_BOOT: Scenario = Scenario {
     begins: Begins::Formed,
     run: |stage| {
         for name in stage.cast.everyone() {
-            let root = stage.shell(name, "veritysetup status root | grep status; cat /proc/cmdline")?;
-            stage.check(root.contains("verified") && root.contains("roothash="), || {
-                format!("the root of {name} is not sealed:\n{root}")
-            })?;
+            is_sealed(stage, name)?;
             let source = stage.shell(name, "cat /run/cloud-init/result.json")?;
             stage.check(source.contains("DataSourceNoCloud") && source.contains("/dev/"), || {
                 format!("{name} has its seed from elsewhere:\n{source}")
@@ -65,10 +62,7 @@ fn boot_from_network(stage: &mut Stage<'_>, rack: &str) -> Outcome {
     stage.start(&[rack])?;
     let joined = stage.wait_joined(&[rack], stage.patience(300))?;
     stage.seconds("power on to joined, over the network", joined, None);
-    let root = stage.shell(rack, "veritysetup status root | grep status; cat /proc/cmdline")?;
-    stage.check(root.contains("verified") && root.contains("roothash="), || {
-        format!("the root of {rack} is not sealed:\n{root}")
-    })?;
+    is_sealed(stage, rack)?;
     let asked = server.requests();
     for path in ["rack/root.img".to_owned(), format!("{rack}/user-data")] {
         stage.check(asked.iter().any(|asked| asked.ends_with(&path)), || {
@@ -76,4 +70,11 @@ fn boot_from_network(stage: &mut Stage<'_>, rack: &str) -> Outcome {
         })?;
     }
     stage.check_members()
+}
+
+fn is_sealed(stage: &Stage<'_>, name: &str) -> Outcome {
+    let root = stage.shell(name, "veritysetup status root | grep status; cat /proc/cmdline")?;
+    stage.check(root.contains("verified") && root.contains("roothash="), || {
+        format!("the root of {name} is not sealed:\n{root}")
+    })
 }
