@@ -1,9 +1,10 @@
 //! What the image says of itself: its table of late files, how MAAS is handled, where the database is.
 //!
-//! Owns the forms of `image.json`, `maas.toml` and `database.toml` under `/usr/lib/rolecast`, as the image's profiles
+//! Owns the forms of `image.json`, `maas.toml`, `database.toml` and `cluster.toml` under `/usr/lib/rolecast`, as the image's profiles
 //! write them. Reads them once at start; they are sealed with the image. Never writes.
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use serde::Deserialize;
 
@@ -171,6 +172,22 @@ impl Tables {
             database: toml_table(&directory.join("database.toml"))?,
         })
     }
+}
+
+/// `cluster.toml`: how the machines of the cluster get on with each other.
+#[derive(Deserialize)]
+struct Cluster {
+    patience: u32,
+}
+
+/// How many times as long as usual this machine waits for another one's answer: what the image says, once where it says
+/// nothing.
+pub fn patience() -> u32 {
+    static PATIENCE: LazyLock<u32> = LazyLock::new(|| {
+        let table: Result<Option<Cluster>, _> = toml_table(&Path::new(DIRECTORY).join("cluster.toml"));
+        table.ok().flatten().map_or(1, |cluster| cluster.patience.max(1))
+    });
+    *PATIENCE
 }
 
 /// A table that not every role has.

@@ -8,35 +8,44 @@ use std::time::Duration;
 use crate::support::command::run;
 use crate::support::container::Container;
 use crate::support::gpt;
-use crate::support::images::{ROLES, one_at_a_time, onto_disk, outputs};
+use crate::support::images::{ROLES, onto_disk, outputs};
 use crate::support::machine::Machine;
 use crate::support::namespace::Namespace;
 use crate::support::outputs::Outputs;
 use crate::support::report::Report;
 use crate::support::server::Server;
+use crate::support::turn;
 
 /// Size of the machine's disk: room for the second slot and for state.
 const DISK: u64 = 8 << 30;
 
-/// The role whose disk is booted a second time.
-const TWICE: &str = "region-primary";
+#[test]
+fn a_rack_boots_from_disk_through_verity() {
+    boots_from_disk("rack", |_, _| ());
+}
 
 #[test]
-fn every_role_boots_from_disk_through_verity() {
-    let _alone = one_at_a_time();
-    for role in ROLES {
-        let outputs = outputs(role);
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let disk = onto_disk(&outputs.disk(), folder.path(), DISK);
-        let report = Machine::from_disk(&disk).report(&Namespace::new());
-        tell(role, "disk", &report);
-        report.assert_healthy();
-        assert_root_is_sealed(&report, &outputs.root_hash());
-        assert_slots_and_state(&report, &disk);
-        if role == TWICE {
-            assert_second_boot_keeps(&disk, &report);
-        }
-    }
+fn a_standby_boots_from_disk_through_verity() {
+    boots_from_disk("region-standby", |_, _| ());
+}
+
+#[test]
+fn a_primary_boots_from_disk_through_verity_and_boots_again() {
+    boots_from_disk("region-primary", assert_second_boot_keeps);
+}
+
+#[track_caller]
+fn boots_from_disk(role: &str, then: impl FnOnce(&Path, &Report)) {
+    let outputs = outputs(role);
+    let _turn = turn::beside_another();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let disk = onto_disk(&outputs.disk(), folder.path(), DISK);
+    let report = Machine::from_disk(&disk).report(&Namespace::new());
+    tell(role, "disk", &report);
+    report.assert_healthy();
+    assert_root_is_sealed(&report, &outputs.root_hash());
+    assert_slots_and_state(&report, &disk);
+    then(&disk, &report);
 }
 
 /// Boots the disk again: the same machine, the same partitions, the boot marked as good.
@@ -44,7 +53,7 @@ fn every_role_boots_from_disk_through_verity() {
 fn assert_second_boot_keeps(disk: &Path, first: &Report) {
     let made = gpt::partitions(disk);
     let second = Machine::from_disk(disk).report(&Namespace::new());
-    tell(TWICE, "disk, second boot", &second);
+    tell("region-primary", "disk, second boot", &second);
     second.assert_healthy();
     assert_eq!(gpt::partitions(disk), made, "the second boot changed the partition table");
     assert_slots_and_state(&second, disk);
@@ -56,7 +65,7 @@ fn assert_second_boot_keeps(disk: &Path, first: &Report) {
 
 #[test]
 fn a_changed_byte_of_the_root_is_refused() {
-    let _alone = one_at_a_time();
+    let _turn = turn::beside_another();
     let folder = tempfile::tempdir().expect("a temporary folder");
     let disk = onto_disk(&outputs("rack").disk(), folder.path(), DISK);
     // In the superblock, which mounting reads.
@@ -88,7 +97,7 @@ fn a_machine_without_its_root_restarts() {
 
 #[test]
 fn the_netboot_set_boots_the_same_root() {
-    let _alone = one_at_a_time();
+    let _turn = turn::beside_another();
     let outputs = outputs("rack");
     let namespace = Namespace::new();
     let server = namespace.inside(|| Server::start(&outputs.netboot()));
@@ -106,7 +115,7 @@ fn the_netboot_set_boots_the_same_root() {
 
 #[test]
 fn the_tarballs_run_as_containers() {
-    let _alone = one_at_a_time();
+    let _turn = turn::beside_another();
     for role in ROLES {
         let outputs = outputs(role);
         let folder = tempfile::tempdir().expect("a temporary folder");

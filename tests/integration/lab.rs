@@ -10,8 +10,9 @@ use rolecast::lab::{BackEnd, BootServer, Exec, Lab, LabPlan, Machine, wait_for};
 use rolecast::spec::{self, Spec, sources::Sources};
 
 use crate::support::command::{Rolecast, run};
-use crate::support::images::{one_at_a_time, outputs};
+use crate::support::images::outputs;
 use crate::support::project::Project;
+use crate::support::turn;
 
 /// Longest wait for a container to boot; 1 to 20 s were measured.
 const BOOTED_WITHIN: Duration = Duration::from_secs(120);
@@ -128,7 +129,7 @@ fn said(machine: &dyn Machine, script: &str) -> String {
 
 #[test]
 fn a_machine_keeps_its_state_and_forgets_the_rest() {
-    let _alone = one_at_a_time();
+    let _turn = turn::beside_another();
     let place = Place::with(&["rack"]);
     let lab = place.make(&["rack-1"]);
     let id = id(&place.lab()).expect("the ledger is there");
@@ -256,7 +257,7 @@ fn the_network_is_cut_in_every_way_and_heals() {
 
 #[test]
 fn what_a_killed_run_leaves_is_removed() {
-    let _alone = one_at_a_time();
+    let _turn = turn::beside_another();
     let place = Place::with(&["rack"]);
     let rolecast =
         Rolecast::at(Path::new(env!("CARGO_MANIFEST_DIR")), &place.folder.path().join("store"), &place.outputs());
@@ -335,7 +336,7 @@ fn wait_for_the_seed(machine: &dyn Machine, medium: &str) {
 
 #[test]
 fn a_virtual_machine_boots_from_its_disk_and_over_the_network() {
-    let _alone = one_at_a_time();
+    let _turn = turn::beside_another();
     let place = Place::with(&[]);
     let spec = spec();
     let lab = Lab::make(&place.plan(&spec, BackEnd::Qemu, built(), &["rack-1"])).expect("a lab can be made");

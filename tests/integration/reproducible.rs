@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use super::builds::{Tmpfs, assert_undisturbed, manifest, undisturbed};
 use crate::support::command::{Outcome, run};
 use crate::support::host::World;
-use crate::support::images::{self, ROLES, one_at_a_time, onto_disk, outputs};
+use crate::support::images::{self, ROLES, onto_disk, outputs};
 use crate::support::machine::Machine;
 use crate::support::namespace::Namespace;
 use crate::support::server::Server;
+use crate::support::turn;
 
 const IMAGE: &str = "images/test.toml";
 
@@ -116,7 +117,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 /// on a machine whose clock is years ahead: another kernel, other processors, memory, file system and host name too.
 #[test]
 fn a_machine_whose_clock_is_years_ahead_makes_the_same_bytes() {
-    let _alone = one_at_a_time();
+    let _turn = turn::beside_another();
     let world = World::new();
     let project = world.project();
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -15,11 +15,12 @@ use super::builds::manifest;
 use crate::support::command::{Rolecast, run};
 use crate::support::gpt;
 use crate::support::host::World;
-use crate::support::images::{self, one_at_a_time, onto_disk};
+use crate::support::images::{self, onto_disk};
 use crate::support::machine::{Machine, VARIABLES};
 use crate::support::namespace::Namespace;
 use crate::support::outputs::Outputs;
 use crate::support::project::Project;
+use crate::support::turn;
 
 /// The role that is signed.
 const ROLE: &str = "rack";
@@ -276,7 +277,7 @@ fn phase(path: &str) -> String {
 
 #[test]
 fn a_signed_image_boots_where_secure_boot_is_enforced() {
-    let _alone = one_at_a_time();
+    let _turn = turn::beside_another();
     let signed = Signed::get();
     let folder = tempfile::tempdir().expect("a temporary folder");
     let disk = onto_disk(&signed.outputs().disk(), folder.path(), DISK);
@@ -294,7 +295,7 @@ fn a_signed_image_boots_where_secure_boot_is_enforced() {
 
 #[test]
 fn an_unsigned_or_altered_image_is_refused() {
-    let _alone = one_at_a_time();
+    let _turn = turn::beside_another();
     let signed = Signed::get();
     let variables = signed.variables();
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -15,8 +15,9 @@ use rolecast::ticket::Ticket;
 use crate::boot::unpack;
 use crate::support::command::{Rolecast, command, finish, run};
 use crate::support::container::Container;
-use crate::support::images::{ROLES, one_at_a_time, outputs};
+use crate::support::images::{ROLES, outputs};
 use crate::support::project::Project;
+use crate::support::turn;
 
 const IMAGE: &str = "images/ha-lab.toml";
 const NODES: [&str; 4] = ["region-1", "region-2", "rack-1", "rack-2"];
@@ -468,7 +469,7 @@ fn cloud_init_takes_the_seeds_and_the_image_waits_for_what_they_bring() {
 
 #[test]
 fn a_machine_comes_up_at_its_own_address_with_its_ticket_and_lets_the_operator_in() {
-    let _alone = one_at_a_time();
+    let _turn = turn::beside_another();
     let (project, rolecast) = with_secrets();
     rolecast.run(&["seed", IMAGE, "rack-1"]).succeeds();
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 use super::seeds::pretend_to_build;
 use crate::support::command::Rolecast;
 use crate::support::gpt;
-use crate::support::images::{one_at_a_time, onto_disk};
+use crate::support::images::onto_disk;
 use crate::support::machine::Machine;
 use crate::support::namespace::Namespace;
 use crate::support::outputs::Outputs;
 use crate::support::project::Project;
 use crate::support::report::Report;
 use crate::support::server::{Manner, Server};
+use crate::support::turn;
 
 const IMAGE: &str = "images/ha-lab.toml";
 const ROLE: &str = "rack";
@@ -98,7 +99,7 @@ fn release(version: &str, output: &Path, tree: &Path, url: &str, change: impl Fn
 #[test]
 #[ignore = "half an hour where machines are emulated: tests/run --test integration -- --ignored updates::"]
 fn a_good_version_stays_a_bad_one_is_left_and_the_power_may_fail() {
-    let _alone = one_at_a_time();
+    let _turn = turn::beside_another();
     let namespace = Namespace::new();
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder under target");
     let (output, tree) = (folder.path().join("out"), folder.path().join("tree"));

@@ -108,7 +108,7 @@ class Machine:
 
     def tell_release(self, version: str = "3.7", schema: str = "0042_stub", seconds: float = 0.0) -> None:
         """maas.toml, as the image would hold it. A rack's has no schema."""
-        text = f'version = "{version}"\n[stub]\nmigration-seconds = {seconds}\n'
+        text = f'version = "{version}"\n[stub]\nmigration-seconds = {seconds}\npatience = 1\n'
         if schema:
             text += f'[schema]\nexpected = "{schema}"\n'
         (self.root / "usr/lib/rolecast/maas.toml").write_text(text)

@@ -4,7 +4,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
 use crate::support::command::{Rolecast, run};
 use crate::support::outputs::Outputs;
@@ -69,12 +69,6 @@ fn build() -> PathBuf {
     // A mirror may have dropped packages meanwhile: then it is another one than the repository's.
     fs::copy(project.root().join("images").join(LOCK), folder.join(LOCK)).expect("the build has a lock");
     folder
-}
-
-/// Only one test at a time may boot: the machines would share two cores and overrun their bounds.
-pub fn one_at_a_time() -> MutexGuard<'static, ()> {
-    static BOOTING: Mutex<()> = Mutex::new(());
-    BOOTING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A copy of a disk image in `folder`, holes kept, on a disk of `size` bytes as a machine would have it.

@@ -197,9 +197,8 @@ impl Machine {
         // `-cpu max` shows SVM to the guest, whose udev then loads kvm and stalls.
         // Without graphics, SeaBIOS and iPXE speak on the serial port too.
         let smm = if self.enforcing.is_some() { ",smm=on" } else { "" };
-        // Emulated processors do not always see code that another one has just changed: a kernel that changes itself early in
-        // its boot then stops with `Oops: int3`. One processor cannot; where a machine starts many times, it has one.
-        let processors = if self.networked { "1" } else { "2" };
+        // One processor: two emulated ones do not always see code that the other has just changed, and a kernel that changes
+        // itself early in its boot then stops with `Oops: int3`; nor do they boot much sooner than one.
         command.args([
             "-machine",
             &format!("q35,graphics=off{smm}"),
@@ -208,7 +207,7 @@ impl Machine {
             "-accel",
             "tcg,thread=multi,tb-size=512",
             "-smp",
-            processors,
+            "1",
         ]);
         command.args(["-m", &self.memory.to_string(), "-nodefaults", "-no-user-config", "-display", "none"]);
         // A machine has an identity in its firmware, the same at every start.

@@ -16,3 +16,4 @@ pub mod report;
 pub mod server;
 pub mod signing;
 pub mod stand_ins;
+pub mod turn;

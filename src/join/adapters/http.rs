@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 use ureq::Agent;
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 
+use crate::join::tables::patience;
 use crate::join::world::Trouble;
 
 /// The cluster's authority.
@@ -71,7 +72,7 @@ impl Http {
     /// # Errors
     /// When nothing answers in time.
     pub fn get(&self, url: &str, headers: &[(&str, &str)], limit: Duration) -> Result<Reply, Trouble> {
-        let request = self.agent.get(url).config().timeout_global(Some(limit)).build();
+        let request = self.agent.get(url).config().timeout_global(Some(limit * patience())).build();
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         reply(url, request.call())
     }
@@ -81,7 +82,7 @@ impl Http {
     /// # Errors
     /// When nothing answers in time.
     pub fn delete(&self, url: &str, headers: &[(&str, &str)], limit: Duration) -> Result<Reply, Trouble> {
-        let request = self.agent.delete(url).config().timeout_global(Some(limit)).build();
+        let request = self.agent.delete(url).config().timeout_global(Some(limit * patience())).build();
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         reply(url, request.call())
     }
@@ -103,7 +104,7 @@ impl Http {
             "PATCH" => self.agent.patch(url),
             _ => self.agent.post(url),
         };
-        let request = request.config().timeout_global(Some(limit)).build();
+        let request = request.config().timeout_global(Some(limit * patience())).build();
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         reply(url, request.send(body))
     }

@@ -18,6 +18,7 @@ use super::database::is_empty;
 use super::etcd::{self, Endpoint};
 use super::http::{self, Http};
 use super::region::Loops;
+use crate::join::tables::patience;
 use crate::join::world::{Answer, EtcdRecord, Peer, Record, Says, Trouble};
 use crate::ticket::{Kind, Node, Ticket};
 
@@ -124,7 +125,7 @@ fn listen(listener: &TcpListener, config: &Arc<ServerConfig>, over: &AtomicBool,
 }
 
 fn answer(stream: TcpStream, config: &Arc<ServerConfig>, says: &dyn Fn() -> Says) -> io::Result<()> {
-    let mut stream = Hurried { stream, until: Instant::now() + PATIENCE };
+    let mut stream = Hurried { stream, until: Instant::now() + PATIENCE * patience() };
     let mut connection = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
     let mut stream = Stream::new(&mut connection, &mut stream);
     let mut request = Vec::new();

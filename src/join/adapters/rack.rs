@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::http::Http;
 use super::region::Loops;
 use super::{maas, units};
-use crate::join::tables::Maas;
+use crate::join::tables::{Maas, patience};
 use crate::join::world::{Rack, Trouble};
 use crate::sys::Program;
 use crate::ticket::Ticket;
@@ -62,7 +62,7 @@ fn unreachable(endpoints: &[(Ipv4Addr, u16)]) -> Vec<String> {
             .iter()
             .map(|(address, port)| {
                 let place = SocketAddr::from((*address, *port));
-                (place, scope.spawn(move || TcpStream::connect_timeout(&place, PATIENCE).is_ok()))
+                (place, scope.spawn(move || TcpStream::connect_timeout(&place, PATIENCE * patience()).is_ok()))
             })
             .collect();
         let failed = tries

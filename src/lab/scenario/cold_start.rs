@@ -57,8 +57,11 @@ pub fn is_complete(stage: &mut Stage<'_>) -> Outcome {
     stage.wait_whole()?;
     let leader = stage.leader()?;
     for region in &stage.cast.regions {
-        stage.shell(region, "curl -sf --max-time 5 -o /dev/null http://127.0.0.1:5240/MAAS/api/2.0/version/")?;
-        stage.shell(region, "curl -sf --max-time 5 -o /dev/null http://127.0.0.1:80/MAAS/api/2.0/version/")?;
+        for port in [5240, 80] {
+            let limit = stage.patience(5).as_secs();
+            let url = format!("http://127.0.0.1:{port}/MAAS/api/2.0/version/");
+            stage.shell(region, &format!("curl -sf --max-time {limit} -o /dev/null {url}"))?;
+        }
     }
     let racks = "SELECT string_agg(DISTINCT hostname, ',' ORDER BY hostname) FROM maasserver_node JOIN \
                  maasserver_regionrackrpcconnection ON rack_controller_id = maasserver_node.id;\n";

@@ -14,7 +14,7 @@ use crate::lab::timeline::measure::{self, Of};
 use crate::lab::timeline::{EntryKind, Figure, Machine as State, Recorder, Seen};
 use crate::report::{Diagnostic, Report};
 use crate::seed::Planted;
-use crate::spec::Spec;
+use crate::spec::{OptionValue, Spec};
 
 use super::cast::Cast;
 
@@ -85,9 +85,17 @@ impl Stage<'_> {
         self.lab.back_end() == BackEnd::Qemu
     }
 
-    /// A time limit, four times as long where machines are emulated.
+    /// How many times as long as usual the machines of this cluster may take to answer each other, as its images say.
+    fn slowness(&self) -> u32 {
+        match self.spec.options.get("cluster.patience") {
+            Some(OptionValue::Text(times)) => times.parse().unwrap_or(1),
+            _ => 1,
+        }
+    }
+
+    /// A time limit: longer for a cluster that has patience, and at least four times as long where machines are emulated.
     pub fn patience(&self, seconds: u64) -> Duration {
-        Duration::from_secs(if self.is_emulated() { 4 * seconds } else { seconds })
+        Duration::from_secs(seconds) * self.slowness().max(if self.is_emulated() { 4 } else { 1 })
     }
 
     /// Powers machines on.
@@ -207,9 +215,10 @@ impl Stage<'_> {
         self.figures.push(figure);
     }
 
-    /// Takes a figure of time.
+    /// Takes a figure of time. The aim is that of a cluster without patience.
     pub fn seconds(&mut self, name: &str, value: Duration, aim: Option<f64>) {
-        self.figure(name, value.as_secs_f64(), "s", aim);
+        let times = f64::from(self.slowness());
+        self.figure(name, value.as_secs_f64(), "s", aim.map(|aim| aim * times));
     }
 
     /// Fails with `otherwise` unless `holds`.

@@ -38,6 +38,8 @@ class Release:
     """What `alembic_version` holds after its migrations. Empty on a rack, which has no database."""
     migration_seconds: float
     """How long migrations pretend to take."""
+    patience: int
+    """How many times as long as usual the database may take."""
 
     @property
     def number(self) -> tuple[int, int]:
@@ -71,6 +73,7 @@ def release() -> Release:
             version=told["version"],
             schema=told.get("schema", {}).get("expected", ""),
             migration_seconds=float(told["stub"]["migration-seconds"]),
+            patience=int(told["stub"]["patience"]),
         )
     except (OSError, ValueError, KeyError) as error:
         raise Trouble(f"{ROLECAST} does not say what the stub stands for: {error!r}") from error

@@ -65,8 +65,10 @@ def connect(settings: Regiond, seconds: float) -> Any:
 class Database:
     """A pool of connections for threads that come and go."""
 
-    def __init__(self, settings: Regiond, most: int = 16) -> None:
+    def __init__(self, settings: Regiond, patience: int, most: int = 16) -> None:
+        """Questions may take `patience` times as long as they say."""
         self._settings = settings
+        self._patience = patience
         self._idle: list[Any] = []
         self._slots = threading.BoundedSemaphore(most)
 
@@ -76,6 +78,7 @@ class Database:
         When a connection that was used before turns out to be broken, `work` is done once more on a new one; so it has
         to be something that may be done twice.
         """
+        seconds *= self._patience
         until = time.monotonic() + seconds
         if not self._slots.acquire(timeout=seconds):
             raise Unavailable("all connections are busy")

@@ -40,12 +40,12 @@ class Rack:
         """A line has ended: look for regions now."""
 
 
-def discover(url: str) -> dict[str, list[Endpoint]]:
+def discover(url: str, patience: int) -> dict[str, list[Endpoint]]:
     """Region processes and where they listen, as the region at `url` knows them."""
     import http.client
 
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=TIMEOUT)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=TIMEOUT * patience)
     try:
         connection.request("GET", parts.path.rstrip("/") + "/rpc/")
         answer = connection.getresponse()
@@ -60,25 +60,25 @@ def discover(url: str) -> dict[str, list[Endpoint]]:
         connection.close()
 
 
-def discover_all() -> dict[str, list[Endpoint]]:
+def discover_all(patience: int) -> dict[str, list[Endpoint]]:
     """The union over all `maas_url`s; where none answers, over the regions of the last time."""
     found: dict[str, list[Endpoint]] = {}
     troubles: list[str] = []
     remembered = [url for url in (configuration.read(configuration.RPC_STATE) or "").splitlines() if url]
     for urls in (configuration.maas_urls(), remembered):
-        threads = [threading.Thread(target=_gather, args=[url, found, troubles], daemon=True) for url in urls]
+        threads = [threading.Thread(target=_gather, args=[url, patience, found, troubles], daemon=True) for url in urls]
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(TIMEOUT * 2)
+            thread.join(TIMEOUT * 2 * patience)
         if found:
             return dict(found)
     raise Trouble("; ".join(sorted(set(troubles))) or "the regions know no process yet")
 
 
-def _gather(url: str, found: dict[str, list[Endpoint]], troubles: list[str]) -> None:
+def _gather(url: str, patience: int, found: dict[str, list[Endpoint]], troubles: list[str]) -> None:
     try:
-        found.update(discover(url))
+        found.update(discover(url, patience))
     except Trouble as trouble:
         troubles.append(str(trouble))
 
@@ -88,7 +88,7 @@ def keep_line(rack: Rack, name: str, endpoints: list[Endpoint]) -> None:
     try:
         for address, port in endpoints:
             try:
-                connection = socket.create_connection((address, port), timeout=TIMEOUT)
+                connection = socket.create_connection((address, port), timeout=TIMEOUT * rack.release.patience)
             except OSError as error:
                 log(f"region process {name} at {address}:{port} cannot be reached: {error}")
                 continue
@@ -105,7 +105,7 @@ def keep_line(rack: Rack, name: str, endpoints: list[Endpoint]) -> None:
 
 def _speak(rack: Rack, name: str, endpoint: Endpoint, connection: socket.socket) -> None:
     address, port = endpoint
-    line = rpc.Line(connection, TIMEOUT * 2)
+    line = rpc.Line(connection, TIMEOUT * 2 * rack.release.patience)
     try:
         secret = shared_secret.checked(configuration.read(configuration.SECRET))
         rpc.greet_as_rack(line, secret)
@@ -170,7 +170,7 @@ def look_for_regions(rack: Rack) -> None:
         rack.lost.clear()
         pause, now = DISCOVERY_DISCONNECTED, ""
         try:
-            found = discover_all()
+            found = discover_all(rack.release.patience)
             with rack.lock:
                 missing = {name: ends for name, ends in found.items() if name not in rack.trying}
                 rack.trying.update(missing)

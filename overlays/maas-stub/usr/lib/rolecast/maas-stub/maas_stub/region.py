@@ -36,7 +36,7 @@ class Region:
         self.settings = settings
         self.release = release
         self.hostname = socket.gethostname()
-        self.database = Database(settings)
+        self.database = Database(settings, release.patience)
         self.ready = False
         """Whether the API may answer."""
         self.node = 0
@@ -135,7 +135,7 @@ def live(region: Region) -> None:
 
 def _serve_rack(region: Region, connection: socket.socket, peer: str) -> None:
     """One rack's line, until it ends."""
-    line = rpc.Line(connection, SILENCE)
+    line = rpc.Line(connection, SILENCE * region.release.patience)
     system_id = ""
     try:
         rpc.greet_as_region(line, region.secret)

@@ -17,7 +17,7 @@ def _with_database(work: Callable[[Any], Any]) -> Any:
     from .database import Database, Unavailable
 
     try:
-        return Database(configuration.regiond()).run(work, seconds=20, transaction=True)
+        return Database(configuration.regiond(), configuration.release().patience).run(work, seconds=20, transaction=True)
     except Unavailable as error:
         raise Trouble(f"the database does not answer: {error}") from error
 
