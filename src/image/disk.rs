@@ -36,7 +36,7 @@ const TRIES: u32 = 3;
 ///
 /// # Errors
 /// When stub and kernel do not fit together.
-pub fn uki(parts: &BootParts, command_line: &str) -> Result<Recipe, Report> {
+pub fn uki(parts: &BootParts, initrds: &[Recipe], command_line: &str) -> Result<Recipe, Report> {
     let kernel_image_size = pe::image_size(parts.kernel_bytes.as_slice()).map_err(|error| refuse("kernel", &error))?;
     let mut kernel = Recipe::new();
     kernel.push(content_bytes(&parts.kernel.content), "kernel");
@@ -45,7 +45,7 @@ pub fn uki(parts: &BootParts, command_line: &str) -> Result<Recipe, Report> {
         os_release: &parts.os_release,
         command_line,
         kernel_release: &parts.kernel.release,
-        initrds: std::slice::from_ref(&parts.initrd),
+        initrds,
         kernel: &kernel,
         kernel_image_size,
     };

@@ -3,38 +3,65 @@
 //! The network loader passes the root as a second initrd that becomes `/root.img` in the initrd's file system; a
 //! unit of ours attaches it as a loop device, and from there the boot is the disk's: same command line, same root
 //! hash, no network code in the initrd.
+//!
+//! Network loaders verify nothing. So with a signer there is one more way: all of it as one signed program, which the
+//! firmware verifies whoever loads it.
+
+use std::collections::BTreeMap;
 
 use crate::format::Recipe;
-use crate::report::Report;
+use crate::format::authenticode::Signer;
+use crate::format::cpio::{self, Entry, Kind as EntryKind};
+use crate::report::{Diagnostic, Kind, Report};
+use crate::store::Store;
+use crate::tree::TreePath;
 
-use super::boot::BootParts;
+use super::boot::{self, BootParts};
 use super::disk;
 use super::root::Root;
 
-/// The files of a netboot set: name and content, in order.
+/// The root's name in the initrd's file system, where the unit of ours looks for it.
+const ROOT: &str = "root.img";
+
+/// The files of a netboot set: name and content, in order. `boot.efi` is there when there is a signer.
 ///
 /// # Errors
-/// When the root does not fit a GPT.
+/// When the root does not fit a GPT, or something cannot be signed.
 pub fn files(
     root: &Root,
     parts: &BootParts,
-    kernel: Recipe,
     version: &str,
     command_line: &str,
+    signer: Option<&Signer>,
+    store: &Store,
 ) -> Result<Vec<(&'static str, Recipe)>, Report> {
+    let network_root = disk::network_root(root, version)?;
     let text = |text: String, origin: &'static str| {
         let mut recipe = Recipe::new();
         recipe.literal(text.into_bytes(), origin);
         recipe
     };
-    Ok(vec![
-        ("vmlinuz", kernel),
+    let mut files = vec![
+        ("vmlinuz", parts.kernel(signer, store)?),
         ("initrd.img", parts.initrd.clone()),
-        ("root.img", disk::network_root(root, version)?),
+        (ROOT, network_root.clone()),
         ("boot.ipxe", text(ipxe(command_line), "iPXE script")),
         ("grub.cfg", text(grub(command_line), "GRUB script")),
         ("cmdline", text(format!("{command_line}\n"), "kernel command line")),
-    ])
+    ];
+    if signer.is_some() {
+        let program = disk::uki(parts, &[parts.initrd.clone(), initrd_with(network_root)?], command_line)?;
+        files.push(("boot.efi", boot::sign(program, "netboot program", signer, store)?));
+    }
+    Ok(files)
+}
+
+/// An initrd that holds nothing but the root.
+fn initrd_with(root: Recipe) -> Result<Recipe, Report> {
+    let path = TreePath::parse(ROOT).map_err(|error| Diagnostic::error(Kind::Internal, error.to_string()))?;
+    let entry = Entry { mode: 0o644, kind: EntryKind::File(root) };
+    let archive = cpio::archive(&BTreeMap::from([(path, entry)]));
+    Ok(archive.map_err(|error| Diagnostic::error(Kind::Input, error.to_string()))?)
 }
 
 /// An iPXE script; names are relative to the script's own address.

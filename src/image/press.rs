@@ -190,7 +190,7 @@ fn seal(request: &Request<'_>, initrd: Content, store: &Store, progress: &dyn Pr
     let uki = match request.formats.iter().any(|format| matches!(format, Format::Disk | Format::Qcow2 | Format::Update))
     {
         true => {
-            let uki = disk::uki(&parts, &command_line)?;
+            let uki = disk::uki(&parts, std::slice::from_ref(&parts.initrd), &command_line)?;
             Some(boot::sign(uki, "unified kernel image", request.signer, store)?)
         }
         false => None,
@@ -226,8 +226,8 @@ fn plan_outputs(
             }
         }
         if wants(Format::Netboot) {
-            let kernel = parts.kernel(request.signer, store)?;
-            for (name, recipe) in netboot::files(root, parts, kernel, request.version, command_line)? {
+            let signer = request.signer;
+            for (name, recipe) in netboot::files(root, parts, request.version, command_line, signer, store)? {
                 planned.push((Format::Netboot, format!("{role}.netboot/{name}"), recipe));
             }
         }

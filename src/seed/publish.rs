@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! updates/ROLE/          what installed machines fetch to become another version, with its SHA256SUMS
-//! images/VERSION/ROLE/   vmlinuz, initrd.img, root.img (hard links to the build's own, or copies)
+//! images/VERSION/ROLE/   vmlinuz, initrd.img, root.img, boot.efi when signed (hard links to the build's own, or copies)
 //! boot/MAC.ipxe          what each machine boots, for iPXE
 //! grub/grub.cfg-01-MAC   the same for GRUB
 //! seed/NODE/             user-data, meta-data, network-config; vendor-data, empty
@@ -27,6 +27,9 @@ use crate::sys::private;
 
 /// What a machine loads.
 const LOADED: [&str; 3] = ["vmlinuz", "initrd.img", "root.img"];
+
+/// What firmware that enforces Secure Boot loads in place of them all; there when the set is signed.
+const SIGNED: &str = "boot.efi";
 
 /// Where cloud-init (25.1) asks a server for it and finds none, it asks ten times more, a second apart.
 const VENDOR_DATA: (&str, &str) = ("vendor-data", "");
@@ -204,7 +207,8 @@ impl Netboot {
     fn publish(&self, top: &Path) -> Result<(), FileError> {
         let to = top.join(&self.to);
         files::make_directory(&to)?;
-        LOADED.iter().try_for_each(|name| place(&self.directory.join(name), &to.join(name)))
+        let signed = self.directory.join(SIGNED).is_file().then_some(&SIGNED);
+        LOADED.iter().chain(signed).try_for_each(|name| place(&self.directory.join(name), &to.join(name)))
     }
 }
 

@@ -77,13 +77,14 @@ impl Signed {
         file
     }
 
-    /// The three programs that a firmware starts: boot loader, unified kernel image, netboot kernel.
-    fn programs(&self) -> [PathBuf; 3] {
+    /// What a firmware starts: boot loader, unified kernel image, netboot kernel, netboot program.
+    fn programs(&self) -> [PathBuf; 4] {
         let disk = self.outputs().disk();
         [
             self.copy_of_esp_file(&disk, "/EFI/BOOT/BOOTX64.EFI", "loader.efi"),
             self.copy_of_esp_file(&disk, &format!("/EFI/Linux/{ROLE}*.efi"), "uki.efi"),
             self.outputs().netboot().join("vmlinuz"),
+            self.outputs().netboot().join("boot.efi"),
         ]
     }
 
@@ -242,7 +243,7 @@ fn a_signature_changes_nothing_but_what_is_signed() {
 #[test]
 fn systemd_measure_predicts_the_same_values() {
     let signed = Signed::get();
-    let [_, uki, _] = signed.programs();
+    let [_, uki, ..] = signed.programs();
     let bytes = fs::read(&uki).expect("just copied");
     // The target's own systemd-measure, in the target's own root.
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -291,6 +292,20 @@ fn a_signed_image_boots_where_secure_boot_is_enforced() {
         (&predicted["phase"], &predicted["sha256"]),
         (&"".into(), &report.section("pcr11").trim().to_lowercase().into())
     );
+}
+
+/// Its firmware is told a file name by DHCP, loads that over TFTP and verifies it: kernel, command line, initrd and root.
+#[test]
+fn a_machine_without_a_disk_boots_the_signed_program_from_the_network() {
+    let _turn = turn::beside_another();
+    let signed = Signed::get();
+    let machine = Machine::from_firmware_network(&signed.outputs().netboot(), "boot.efi");
+    let report = machine.enforcing(&signed.variables()).report(&Namespace::new());
+    eprintln!("secure boot: multi-user.target from the network after {:.1} s", report.seconds_to_boot);
+    report.assert_healthy();
+    assert_eq!(report.section("secure-boot").trim(), "1", "{}", report.section("secure-boot"));
+    assert_eq!(report.kernel_argument("roothash"), Some(&*signed.outputs().root_hash()));
+    assert!(report.section("verity").lines().any(|line| line.starts_with("root CRYPT-VERITY-")));
 }
 
 #[test]

@@ -17,6 +17,8 @@ use crate::support::report::{LOOK, Report};
 
 /// Longest wait for the kernel's first line, from power-on: firmware and boot loader, or the network loader.
 const KERNEL_WITHIN: Duration = Duration::from_secs(300);
+/// The same where the firmware loads everything, root and all, by TFTP.
+const KERNEL_BY_TFTP_WITHIN: Duration = Duration::from_secs(1200);
 /// Longest wait for the finished report.
 const REPORT_WITHIN: Duration = Duration::from_secs(1500);
 /// An emulated machine was once seen to stop before its kernel, cause unknown (about 1 start of 20). Such a start is
@@ -51,6 +53,8 @@ enum Medium {
     Disk(PathBuf),
     /// QEMU's iPXE, with this folder served by TFTP and this file of it loaded first.
     Network(PathBuf, String),
+    /// UEFI's own network boot, of this file of this folder by TFTP.
+    FirmwareNetwork(PathBuf, String),
 }
 
 /// A machine to be started.
@@ -84,6 +88,11 @@ impl Machine {
     /// Boots the iPXE script `first` of `folder` over QEMU's own TFTP.
     pub fn from_network(folder: &Path, first: &str) -> Self {
         Self::new(Medium::Network(folder.into(), first.into()), 2048)
+    }
+
+    /// Has its firmware load the UEFI program `first` of `folder` over QEMU's own TFTP.
+    pub fn from_firmware_network(folder: &Path, first: &str) -> Self {
+        Self::new(Medium::FirmwareNetwork(folder.into(), first.into()), 2048)
     }
 
     fn new(medium: Medium, memory: u32) -> Self {
@@ -157,10 +166,14 @@ impl Machine {
     pub fn start(&self, namespace: &Namespace) -> Running {
         for restarts in 0..=RESTARTS {
             let mut running = self.power_on(namespace, restarts);
-            if running.kernel_speaks() {
+            let within = match self.medium {
+                Medium::FirmwareNetwork(..) => KERNEL_BY_TFTP_WITHIN,
+                Medium::Disk(_) | Medium::Network(..) => KERNEL_WITHIN,
+            };
+            if running.kernel_speaks(within) {
                 return running;
             }
-            eprintln!("machine: no line of a kernel within {} s, restart {}", KERNEL_WITHIN.as_secs(), restarts + 1);
+            eprintln!("machine: no line of a kernel within {} s, restart {}", within.as_secs(), restarts + 1);
             eprintln!("{}", running.tail());
         }
         panic!("no line of a kernel in {} starts", RESTARTS + 1);
@@ -215,27 +228,31 @@ impl Machine {
         for log in [&serial, &findings] {
             command.arg("-serial").arg(format!("file:{}", log.display()));
         }
+        if !matches!(self.medium, Medium::Network(..)) {
+            let variables = scratch.path().join("variables.fd");
+            let (firmware, from) = match &self.enforcing {
+                Some(enrolled) => (SECURE_FIRMWARE, enrolled.as_path()),
+                None => (FIRMWARE, Path::new(VARIABLES)),
+            };
+            fs::copy(from, &variables).expect("package ovmf is installed");
+            if self.enforcing.is_some() {
+                // OVMF: the variables' flash can be written in system management mode only; no sleep that leaves it.
+                command.args(["-global", "driver=cfi.pflash01,property=secure,value=on"]);
+                command.args(["-global", "ICH9-LPC.disable_s3=1"]);
+            }
+            command.arg("-drive").arg(format!("if=pflash,unit=0,format=raw,readonly=on,file={firmware}"));
+            command.arg("-drive").arg(format!("if=pflash,unit=1,format=raw,file={}", variables.display()));
+        }
         match &self.medium {
             Medium::Disk(disk) => {
-                let variables = scratch.path().join("variables.fd");
-                let (firmware, from) = match &self.enforcing {
-                    Some(enrolled) => (SECURE_FIRMWARE, enrolled.as_path()),
-                    None => (FIRMWARE, Path::new(VARIABLES)),
-                };
-                fs::copy(from, &variables).expect("package ovmf is installed");
-                if self.enforcing.is_some() {
-                    // OVMF: the variables' flash can be written in system management mode only; no sleep that leaves it.
-                    command.args(["-global", "driver=cfi.pflash01,property=secure,value=on"]);
-                    command.args(["-global", "ICH9-LPC.disable_s3=1"]);
-                }
-                command.arg("-drive").arg(format!("if=pflash,unit=0,format=raw,readonly=on,file={firmware}"));
-                command.arg("-drive").arg(format!("if=pflash,unit=1,format=raw,file={}", variables.display()));
                 command.arg("-drive").arg(format!("if=virtio,format=raw,file={}", disk.display()));
                 command.args(["-nic", if self.networked { "user,model=virtio-net-pci" } else { "none" }]);
             }
-            Medium::Network(folder, first) => {
+            Medium::Network(folder, first) | Medium::FirmwareNetwork(folder, first) => {
                 command.arg("-netdev").arg(format!("user,id=net,tftp={},bootfile={first}", folder.display()));
-                command.args(["-device", "virtio-net-pci,netdev=net", "-boot", "n"]);
+                // The card's own ROM is iPXE.
+                let rom = if matches!(self.medium, Medium::Network(..)) { "" } else { ",romfile=" };
+                command.args(["-device", &format!("virtio-net-pci,netdev=net{rom}"), "-boot", "n"]);
             }
         }
         if let Some(disk) = &self.second_disk {
@@ -374,8 +391,8 @@ impl Running {
         plain(&String::from_utf8_lossy(&fs::read(&self.serial).unwrap_or_default()))
     }
 
-    fn kernel_speaks(&mut self) -> bool {
-        while self.since.elapsed() < KERNEL_WITHIN {
+    fn kernel_speaks(&mut self, within: Duration) -> bool {
+        while self.since.elapsed() < within {
             let console = self.console();
             if console.contains(KERNEL_SPEAKS) {
                 return true;
