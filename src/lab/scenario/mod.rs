@@ -17,6 +17,7 @@ mod first_boot;
 mod killed;
 mod leader;
 mod mistakes;
+mod operator;
 mod partition;
 mod rack;
 mod reboot;
@@ -88,6 +89,7 @@ pub const ALL: &[Scenario] = &[
     mistakes::UNREACHABLE_PEERS,
     mistakes::WRONG_ROLE,
     mistakes::WRONG_CLOCK,
+    operator::APPLY,
     rotation::ROTATION,
     reboot::REBOOTS,
     rotation::NO_SECRET_SHOWS,
