@@ -87,7 +87,7 @@ pub fn remove(ticket: &Ticket, tables: &Tables, name: &str, say: &mut dyn FnMut(
     })?;
     let http = Http::mutual().map_err(world)?;
     let cluster = database::cluster(&http, ticket).map_err(no_quorum)?;
-    let alive = peers::lives(&http, node) || Endpoint::at(&http, node.address).confirm().is_ok();
+    let alive = peers::lives(&http, node.address) || Endpoint::at(&http, node.address).confirm().is_ok();
     if let Some(objection) = removal_objection(ticket, node, alive, cluster.leader.as_deref()) {
         return Err(objection);
     }

@@ -2,8 +2,8 @@
 //! the proofs: a machine that was told no secret waits for them, and nobody else gets them.
 
 use crate::report::{Diagnostic, Kind, Report};
-use crate::seed::{Courier, Shown, Terms, find};
-use crate::spec::NodeFacts;
+use crate::seed::{Courier, Shown, Terms, find, plant};
+use crate::spec::{Cluster, NodeFacts};
 
 use super::mistakes::{console_says, new_rack, recovers, says};
 use super::stage::{Failure, Outcome, Stage};
@@ -53,10 +53,21 @@ pub const APPLY: Scenario = Scenario {
 
 /// Brings machines their tickets, made from the lab's secrets as they are now.
 pub fn apply(stage: &Stage<'_>, names: &[&str]) -> Outcome {
-    let nodes = names.iter().map(|name| node(stage, name)).collect::<Result<Vec<_>, Report>>()?;
+    apply_of(stage, cluster(stage)?, names)
+}
+
+/// The same of a cluster that is not quite the image file's.
+pub fn apply_of(stage: &Stage<'_>, cluster: &Cluster, names: &[&str]) -> Outcome {
+    let nodes = names.iter().map(|name| find(cluster, name)).collect::<Result<Vec<_>, Report>>()?;
     let keys = names.iter().map(|name| Ok(((*name).to_owned(), host_key(stage, name)?)));
-    courier(stage)?.meet(&nodes, &keys.collect::<Result<Shown, Failure>>()?)?;
-    names.iter().try_for_each(|name| tell(stage, name).map(drop))
+    let courier = courier(stage)?;
+    courier.meet(&nodes, &keys.collect::<Result<Shown, Failure>>()?)?;
+    let vault = stage.lab.secrets().read()?;
+    for node in nodes {
+        let planted = plant(stage.spec, cluster, &node.name, &vault, Terms::default())?;
+        stage.tell(&format!("{}: {}", node.name, courier.bring(node, &planted)?.trim()));
+    }
+    Ok(())
 }
 
 /// The way to the machines, from where the first client stands.
@@ -84,9 +95,13 @@ fn waits_for_secrets(stage: &mut Stage<'_>, name: &str) -> Result<String, Failur
     Ok(key)
 }
 
+fn cluster<'s>(stage: &Stage<'s>) -> Result<&'s Cluster, Report> {
+    let none = || Diagnostic::error(Kind::Input, "the image file describes no cluster").into();
+    stage.spec.cluster.as_ref().ok_or_else(none)
+}
+
 fn node<'s>(stage: &Stage<'s>, name: &str) -> Result<&'s NodeFacts, Report> {
-    let none = || Diagnostic::error(Kind::Input, "the image file describes no cluster");
-    find(stage.spec.cluster.as_ref().ok_or_else(none)?, name)
+    find(cluster(stage)?, name)
 }
 
 /// Brings a ticket, and says what the machine answered.

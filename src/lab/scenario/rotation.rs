@@ -130,7 +130,8 @@ fn values(vault: &Vault) -> BTreeSet<String> {
     values
 }
 
-fn now() -> u64 {
+/// Seconds since the Epoch.
+pub fn now() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
 }
