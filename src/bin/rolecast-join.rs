@@ -26,7 +26,7 @@ usage: rolecast-join COMMAND
   promote [--to NODE] [--yes]
                     make a region the leader where nobody leads; says what may be lost, and asks
   leave [--force]   take this machine out of etcd, Patroni and MAAS; its data stays
-  leave --node NODE take another machine that is gone out of etcd and MAAS (on a region)
+  leave --node NODE take another machine that is gone out of etcd, Patroni and MAAS (on a region)
   upgrade           let MAAS's schema be migrated to what this image brings
   health [--settle]
                     whether this version is healthy on this machine; --settle waits until that is certain

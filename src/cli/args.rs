@@ -610,6 +610,7 @@ pub struct PublishArguments {
 /// `rolecast apply`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
+  rolecast apply images/ha-lab.toml region-1 --host-key region-1=SHA256:…    the first time
   rolecast apply images/ha-lab.toml region-1
   rolecast apply images/ha-lab.toml --all")]
 pub struct ApplyArguments {
@@ -622,6 +623,10 @@ pub struct ApplyArguments {
     /// All nodes; goes on with a change of the authority until it is done
     #[arg(long)]
     pub all: bool,
+    /// Accept a machine's SSH host key by the fingerprint that `rolecast-join status` shows there: its first one, or
+    /// another in its place
+    #[arg(long = "host-key", value_name = "NODE=SHA256:…", value_parser = crate::seed::shown)]
+    pub host_keys: Vec<(String, String)>,
     /// The program that reaches machines, called as ssh is
     #[arg(long, value_name = "PROGRAM", default_value = "ssh")]
     pub ssh: std::ffi::OsString,

@@ -10,6 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::status::{State, Status, Writer};
 use crate::report::Diagnostic;
+use crate::sys::HostKey;
 
 /// The status of a running join.
 pub(super) struct Board<'a> {
@@ -43,6 +44,7 @@ impl<'a> Board<'a> {
     /// # Errors
     /// When the status file cannot be written.
     pub(super) fn show(&mut self, state: State, step: Option<&str>, what: &str) -> Result<(), Diagnostic> {
+        self.show_host_key();
         let status = &mut self.status;
         let settled = |state: State| matches!(state, State::Joined | State::Stopped);
         // To work and to wait at one step is one stay there.
@@ -71,6 +73,20 @@ impl<'a> Board<'a> {
             (self.say)(&line);
         }
         Ok(())
+    }
+}
+
+impl Board<'_> {
+    /// Says once by which key the machine is known, for whoever brings it a ticket and can see its console.
+    fn show_host_key(&mut self) {
+        if self.status.host_key.is_some() {
+            return;
+        }
+        if let Some(key) = HostKey::own(&self.root) {
+            let fingerprint = key.fingerprint();
+            (self.say)(&format!("{}: SSH host key {fingerprint}", self.status.name()));
+            self.status.host_key = Some(fingerprint);
+        }
     }
 }
 

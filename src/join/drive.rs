@@ -120,6 +120,7 @@ pub fn describe(action: &Action) -> String {
         Action::PromoteMember => "get a vote in etcd".to_owned(),
         Action::YieldEtcdLead => "hand the lead of etcd to another voter".to_owned(),
         Action::Start { units } => format!("start {}", units.join(", ")),
+        Action::Stop { units } => format!("stop {}", units.join(", ")),
         Action::StartPatroni => "start Patroni".to_owned(),
         Action::SetAsideBootstrap => "move aside what a cut-off bootstrap of the database left".to_owned(),
         Action::CloneAgain => "have Patroni copy the database again".to_owned(),

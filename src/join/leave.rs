@@ -6,6 +6,8 @@
 
 use std::fs;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::adapters::etcd::{self, Endpoint};
 use super::adapters::http::Http;
@@ -16,6 +18,9 @@ use super::world::{Member, Trouble};
 use super::{record, status};
 use crate::report::{Diagnostic, Kind};
 use crate::ticket::{self, Kind as Controller, Node, Ticket};
+
+/// A member's key lives for Patroni's `ttl`, 20 s, and its leader looks every 5 s.
+const FORGOTTEN_WITHIN: Duration = Duration::from_secs(60);
 
 /// Takes this machine out of etcd, of Patroni and of MAAS; `say` gets a line at every step. Its database stays where it is.
 ///
@@ -70,7 +75,7 @@ pub fn leave(ticket: &Ticket, tables: &Tables, force: bool, say: &mut dyn FnMut(
     Ok(text)
 }
 
-/// Takes another machine, one that is gone, out of etcd and of MAAS. Its disks are not reached.
+/// Takes another machine, one that is gone, out of etcd, of Patroni and of MAAS. Its disks are not reached.
 ///
 /// # Errors
 /// When it lives, when that would cost the quorum, or when this is no region.
@@ -82,7 +87,7 @@ pub fn remove(ticket: &Ticket, tables: &Tables, name: &str, say: &mut dyn FnMut(
     })?;
     let http = Http::mutual().map_err(world)?;
     let cluster = database::cluster(&http, ticket).map_err(no_quorum)?;
-    let alive = peers::lives(&http, node) || Endpoint::at(&http, node.address).confirm().is_ok();
+    let alive = peers::lives(&http, node.address) || Endpoint::at(&http, node.address).confirm().is_ok();
     if let Some(objection) = removal_objection(ticket, node, alive, cluster.leader.as_deref()) {
         return Err(objection);
     }
@@ -98,6 +103,12 @@ pub fn remove(ticket: &Ticket, tables: &Tables, name: &str, say: &mut dyn FnMut(
         }
     }
     let mut text = format!("{name} has been taken out of cluster {}\n", ticket.cluster.name);
+    if node.kind == Controller::Region {
+        say(&format!("waiting for Patroni to let go of {name}"));
+        if !leave_patroni(&http, ticket, name).map_err(world)? {
+            text += "what is left for you: Patroni still keeps its replication slot; look at `patronictl list`\n";
+        }
+    }
     match controller.and_then(|controller| controller.delete(&Http::plain())) {
         Ok(told) => say(&format!("{name} is {told}")),
         Err(Trouble(why)) => text += &format!("what is left for you: delete this controller in MAAS: {why}\n"),
@@ -106,6 +117,28 @@ pub fn remove(ticket: &Ticket, tables: &Tables, name: &str, say: &mut dyn FnMut(
         "what is left for you: take its seed away; with it, or with its disks, it joins again when it next starts\n";
     text += "what is left for you: take it out of the image file, and make the other machines' seeds again\n";
     Ok(text)
+}
+
+/// Waits until Patroni has neither key nor slot of a member that is gone. The key ends by itself; the slot would keep the
+/// log for that member for half an hour more, so slots of members that are away are not kept meanwhile. Says whether both
+/// are gone.
+fn leave_patroni(http: &Http, ticket: &Ticket, name: &str) -> Result<bool, Trouble> {
+    database::keep_slots(http, ticket, false)?;
+    let slot = patroni::slot(name);
+    let until = Instant::now() + FORGOTTEN_WITHIN;
+    let gone = loop {
+        // Without a quorum for a moment, it is asked again.
+        let cluster = database::cluster(http, ticket);
+        if cluster.is_ok_and(|cluster| !cluster.members.contains_key(name) && !cluster.slots.contains(&slot)) {
+            break true;
+        }
+        if Instant::now() > until {
+            break false;
+        }
+        thread::sleep(Duration::from_secs(1));
+    };
+    database::keep_slots(http, ticket, true)?;
+    Ok(gone)
 }
 
 /// Why another machine is not taken out from here.

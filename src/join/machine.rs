@@ -7,7 +7,9 @@
 //! people.
 
 use super::tables::{DatabaseTable, Image, Maas, Tables};
-use super::world::{Action, Database, DhcpPair, Etcd, Facts, Local, Peer, Question, Rack, Record, Region, Schema};
+use super::world::{
+    Action, Database, DhcpPair, Etcd, Facts, Local, Namesake, Peer, Question, Rack, Record, Region, Schema,
+};
 use super::{database, etcd, prelude, rack, region, release};
 use crate::ticket::{Cluster, Kind, Node, Ticket};
 
@@ -94,6 +96,7 @@ const PRELUDE: &[Step] = &[
     Step { name: "address", demand: prelude::address },
     Step { name: "clock", demand: prelude::clock },
     Step { name: "certificate", demand: prelude::certificate },
+    Step { name: "own-name", demand: rack::own_name },
     Step { name: "generation", demand: prelude::generation },
 ];
 
@@ -184,6 +187,11 @@ impl<'a> View<'a> {
     }
 
     /// The fact, or the wish to look at it.
+    pub(super) fn namesake(&self) -> Result<Namesake, Decision> {
+        self.facts.namesake.ok_or(Decision::Look(Question::Name))
+    }
+
+    /// The fact, or the wish to look at it.
     pub(super) fn etcd(&self) -> Result<Etcd, Decision> {
         self.facts.etcd.ok_or(Decision::Look(Question::Etcd))
     }
@@ -238,6 +246,13 @@ impl<'a> View<'a> {
         let local = self.local()?;
         let missing: Vec<String> = units.iter().filter(|unit| !local.running.contains(unit)).cloned().collect();
         if missing.is_empty() { Ok(()) } else { Err(Decision::Do(Action::Start { units: missing })) }
+    }
+
+    /// Stops those of `units` that run; satisfied when none does.
+    pub(super) fn stopped(&self, units: &[String]) -> Turn {
+        let local = self.local()?;
+        let running: Vec<String> = units.iter().filter(|unit| local.running.contains(unit)).cloned().collect();
+        if running.is_empty() { Ok(()) } else { Err(Decision::Do(Action::Stop { units: running })) }
     }
 
     /// Keeps the record with a change; satisfied when it is so already.

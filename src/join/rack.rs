@@ -4,7 +4,24 @@
 //! where URL or secret have changed; a rack that has both just starts, also while no region answers.
 
 use super::machine::{Decision, Turn, View, list, wait};
-use super::world::{Action, Rack};
+use super::world::{Action, Namesake, Rack};
+use crate::ticket::Kind;
+
+/// Before a rack has a part in anything: no other machine lives that the regions know by its name. MAAS would take the two
+/// for one, and hand what it knows of the first to the second.
+pub(super) fn own_name(view: &View<'_>) -> Turn {
+    if view.own.kind != Kind::Rack || view.record.joined {
+        return Ok(());
+    }
+    match view.namesake()? {
+        Namesake(None) => Ok(()),
+        Namesake(Some(address)) => Err(wait(format!(
+            "a host name of its own: the regions know `{}` as {address}, and that machine lives; switch it off, or name one of \
+             the two otherwise in the image file",
+            view.own.name
+        ))),
+    }
+}
 
 /// A rack that has yet to register reaches a region and all that it advertises.
 pub(super) fn regions(view: &View<'_>) -> Turn {
@@ -98,6 +115,22 @@ mod tests {
         assert_eq!(new(false, &[]).waits().1, "a region of MAAS that answers");
         assert!(new(true, &["10.77.0.12:5250"]).waits().1.contains("10.77.0.12:5250"));
         assert_eq!(new(true, &[]).action(), Action::Register);
+    }
+
+    #[test]
+    fn a_rack_whose_name_another_machine_has_takes_no_part_in_anything() {
+        let named = |node: &str, joined: bool| {
+            let mut bench = Bench::fresh(node).record(|record| record.joined = joined);
+            bench.facts.namesake = Some(Namesake(Some([10, 77, 0, 99].into())));
+            bench
+        };
+        for rack in ["rack-1", "rack-2"] {
+            let (step, what) = named(rack, false).waits();
+            assert_eq!(step, "own-name");
+            assert!(what.contains(&format!("know `{rack}` as 10.77.0.99")), "{what}");
+            assert_ne!(named(rack, true).next().step, "own-name", "a member is not put out by a newcomer");
+        }
+        assert_ne!(named("region-1", false).next().step, "own-name");
     }
 
     #[test]

@@ -72,10 +72,14 @@ pub(super) fn schema(view: &View<'_>) -> Turn {
         SchemaVersion::Half => {
             Err(wait(format!("a person to mend MAAS's schema on {}: a migration failed", leader(view))))
         }
-        SchemaVersion::Newer(version) => Err(stop(
-            format!("MAAS's schema in the database ({version}) is newer than image {image} brings"),
-            "boot the newer image here",
-        )),
+        SchemaVersion::Newer(version) => {
+            // It may have been cut off, and served, when the migration began.
+            view.stopped(&view.maas()?.units.region)?;
+            Err(stop(
+                format!("MAAS's schema in the database ({version}) is newer than image {image} brings"),
+                "boot the newer image here",
+            ))
+        }
         SchemaVersion::Older(version) if !leads => Err(wait(format!(
             "an upgrade: MAAS's schema is of {version} and image {image} is newer; run `rolecast-join upgrade` on {}",
             leader(view)
@@ -92,18 +96,20 @@ pub(super) fn schema(view: &View<'_>) -> Turn {
     }
 }
 
-/// No region runs other code than this image's.
+/// No region runs other code than this image's, or is about to.
 fn alone(view: &View<'_>) -> Turn {
     let image = view.image().version.as_str();
-    let other = |peer: &&Peer| {
-        let same = peer.says.as_ref().is_some_and(|says| says.version == image);
-        peer.serves && !same
+    let region = |peer: &&Peer| view.cluster().regions().any(|node| node.name == peer.name);
+    let other = |peer: &&Peer| match &peer.says {
+        Some(says) => says.version != image,
+        None => peer.serves,
     };
-    let others: Vec<&str> = view.peers()?.iter().filter(other).map(|peer| peer.name.as_str()).collect();
+    let others = view.peers()?.iter().filter(region).filter(other);
+    let others: Vec<&str> = others.map(|peer| peer.name.as_str()).collect();
     match others.is_empty() {
         true => Ok(()),
         false => Err(wait(format!(
-            "{} to stop serving other code: nothing is migrated beside it; boot image {image} there",
+            "{} to run other code no more: nothing is migrated beside it; boot image {image} there",
             list(others)
         ))),
     }
@@ -236,11 +242,16 @@ mod tests {
         assert_eq!(asked(older("region-1")).action(), Action::Migrate);
         assert!(asked(older("region-2")).waits().1.contains("on region-1"));
         let other = |peer: &mut Peer| peer.says.as_mut().unwrap().version = "2026.10.1".into();
-        assert!(asked(older("region-1").peer("region-2", other)).waits().1.contains("region-2 to stop serving"));
-        let mute = asked(older("region-1").peer("region-2", |peer| peer.says = None));
-        assert!(mute.waits().1.contains("region-2 to stop serving"), "who serves and says nothing is not trusted");
-        let down = asked(older("region-1").peer("region-2", other).peer("region-2", |peer| peer.serves = false));
+        let waits = |bench: Bench| asked(bench).waits().1.contains("region-2 to run other code no more");
+        assert!(waits(older("region-1").peer("region-2", other)));
+        let mute = |peer: &mut Peer| peer.says = None;
+        assert!(waits(older("region-1").peer("region-2", mute)), "who serves and says nothing is not trusted");
+        let idle = |peer: &mut Peer| peer.serves = false;
+        assert!(waits(older("region-1").peer("region-2", other).peer("region-2", idle)), "it may be about to serve");
+        let down = asked(older("region-1").peer("region-2", mute).peer("region-2", idle));
         assert_eq!(down.action(), Action::Migrate);
+        let rack = asked(older("region-1").peer("region-2", mute).peer("region-2", idle).peer("rack-1", other));
+        assert_eq!(rack.action(), Action::Migrate, "a rack has no part in the schema");
     }
 
     #[test]
@@ -249,7 +260,11 @@ mod tests {
         assert!(with("region-1", SchemaVersion::Half).stops().1.contains("failed"));
         assert!(with("region-2", SchemaVersion::Half).waits().1.contains("a person"));
         for node in ["region-1", "region-2"] {
-            assert!(with(node, SchemaVersion::Newer("3.8".into())).stops().1.contains("newer"));
+            let newer = || with(node, SchemaVersion::Newer("3.8".into()));
+            assert_eq!(newer().action(), Action::Stop { units: vec!["maas-regiond.service".into()] });
+            let mut stopped = newer();
+            stopped.facts.local.as_mut().unwrap().running.retain(|unit| unit != "maas-regiond.service");
+            assert!(stopped.stops().1.contains("newer"));
         }
     }
 

@@ -48,6 +48,8 @@ pub struct Status {
     pub generation: Option<u64>,
     /// Days until its certificate ends; negative when it has.
     pub certificate_days: Option<i64>,
+    /// Fingerprint of its SSH host key, by which `rolecast apply` knows it; none until the key is made.
+    pub host_key: Option<String>,
     /// What a person should know although nothing waits for it.
     pub warnings: Vec<String>,
     /// Why the ticket that arrived last is refused; none when it is not.
@@ -124,6 +126,7 @@ impl Status {
             joined_since: None,
             generation: None,
             certificate_days: None,
+            host_key: None,
             warnings: vec![],
             refused: None,
             missing: image.late.iter().map(|late| late.path.clone()).collect(),
@@ -199,6 +202,9 @@ impl Status {
         if let Some(days) = self.certificate_days {
             let _ = writeln!(text, "certificate:  {days} days left");
         }
+        if let Some(key) = &self.host_key {
+            let _ = writeln!(text, "host key:     {key}");
+        }
         for warning in &self.warnings {
             let _ = writeln!(text, "warning:      {warning}");
         }
@@ -227,7 +233,8 @@ impl Status {
         line
     }
 
-    fn name(&self) -> &str {
+    /// What the machine calls itself.
+    pub(super) fn name(&self) -> &str {
         self.node.as_deref().unwrap_or(&self.role)
     }
 

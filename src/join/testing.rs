@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use super::machine::{self, Decision, Next, View};
 use super::tables::{Commands, DatabaseTable, Failover, Image, Maas, Paths, Tables, Units};
 use super::world::{
-    Action, Answer, Data, Database, Etcd, EtcdRecord, Facts, Local, Member, Peer, Rack, Record, Region, Says, Schema,
-    SchemaVersion,
+    Action, Answer, Data, Database, Etcd, EtcdRecord, Facts, Local, Member, Namesake, Peer, Rack, Record, Region, Says,
+    Schema, SchemaVersion,
 };
 use crate::ticket::{Administrator, Cluster, FORMAT, Kind, Node, Secret, Ticket};
 
@@ -104,6 +104,7 @@ impl Bench {
             generation: 1,
             secrets_generation: 1,
             version: "2026.11.1".into(),
+            racks: BTreeMap::new(),
         };
         let others = ticket.cluster.nodes.iter().filter(|other| other.name != node && other.voter);
         let peer = |other: &Node| Peer {
@@ -126,6 +127,7 @@ impl Bench {
                 certificate_days: Some(300),
                 running: running.map(|unit| format!("{unit}.service")).into(),
             }),
+            namesake: Some(Namesake(None)),
             etcd: Some(Etcd { has_data: true, running: true, healthy: true, leads: false }),
             peers: Some(others.map(peer).collect()),
             database: Some(Database {

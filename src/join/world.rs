@@ -5,6 +5,7 @@
 //! whole cluster in an adapter's place.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 use serde::Serialize;
 
@@ -15,6 +16,8 @@ pub struct Facts {
     pub local: Option<Local>,
     /// [`Question::Etcd`].
     pub etcd: Option<Etcd>,
+    /// [`Question::Name`].
+    pub namesake: Option<Namesake>,
     /// [`Question::Peers`].
     pub peers: Option<Vec<Peer>>,
     /// [`Question::Database`].
@@ -34,6 +37,8 @@ pub struct Facts {
 pub enum Question {
     /// This machine: files, name, address, clock, state, units.
     Local,
+    /// Who else has this rack's name, as regions know racks.
+    Name,
     /// This machine's member of etcd.
     Etcd,
     /// What every other voter of etcd and every other region says of itself, and what the quorum says of its members.
@@ -74,6 +79,10 @@ pub struct Local {
     /// Units that run, of those that the join starts.
     pub running: Vec<String>,
 }
+
+/// [`Question::Name`]: where another machine lives that a region knows by this one's name, if there is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Namesake(pub Option<Ipv4Addr>);
 
 /// [`Question::Etcd`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +125,9 @@ pub struct Says {
     pub secrets_generation: u64,
     /// The version of its image.
     pub version: String,
+    /// The racks that MAAS knows, by name, with their addresses; a region's, as it saw them last.
+    #[serde(default)]
+    pub racks: BTreeMap<String, Vec<Ipv4Addr>>,
 }
 
 /// A peer's answer about etcd.
@@ -278,6 +290,11 @@ pub enum Action {
     YieldEtcdLead,
     /// Start units, in order.
     Start {
+        /// Their names.
+        units: Vec<String>,
+    },
+    /// Stop units: MAAS of a version that the schema has left behind.
+    Stop {
         /// Their names.
         units: Vec<String>,
     },

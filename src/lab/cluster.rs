@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::digest::Digest;
 use crate::report::{Diagnostic, Kind, Report};
-use crate::seed::{self, Planted, SecretsFile, Terms, Vault};
+use crate::seed::{self, KnownHosts, Planted, SecretsFile, Terms, Vault};
 use crate::spec::{Cluster, NodeFacts, OptionValue, RoleKind, Spec};
 use crate::sys::files::{self, Context as _};
 use crate::sys::private;
@@ -28,7 +28,8 @@ use super::tools;
 const RELEASED_WITHIN: Duration = Duration::from_secs(30);
 
 /// What a lab keeps in its directory. Nothing else is removed there.
-const KEPT: &[&str] = &["nodes", "secrets.toml", "operator.key", "tree", "boot-server.log", "boot-server.leases"];
+const KEPT: &[&str] =
+    &["nodes", "secrets.toml", "known-hosts", "operator.key", "tree", "boot-server.log", "boot-server.leases"];
 
 /// What is to be made.
 #[derive(Clone, Debug)]
@@ -98,7 +99,7 @@ impl Lab {
         for machine in &self.machines {
             let name = &machine.identity().name;
             files::make_directory(&self.ledger.node_directory(name)).map_err(Diagnostic::from)?;
-            machine.set_seed(Some(&self.plant(spec, name)?.nocloud()))?;
+            machine.set_seed(Some(&self.plant(spec, name, Terms::default())?.nocloud()))?;
         }
         Ok(())
     }
@@ -184,14 +185,19 @@ impl Lab {
         SecretsFile { path: self.directory().join("secrets.toml"), identity: None }
     }
 
+    /// The host keys of its machines, as far as they were accepted.
+    pub fn known_hosts(&self) -> KnownHosts {
+        KnownHosts::at(self.directory().join("known-hosts"))
+    }
+
     /// Plants the seed of a machine from the lab's secrets as they are now. `spec` is that of [`Lab::image`].
     ///
     /// # Errors
     /// When the secrets cannot be read, or a template does not render.
-    pub fn plant(&self, spec: &Spec, name: &str) -> Result<Planted, Report> {
+    pub fn plant(&self, spec: &Spec, name: &str, terms: Terms) -> Result<Planted, Report> {
         let none = || Diagnostic::error(Kind::Input, format!("`{}` describes no cluster any more", spec.name));
         let cluster = spec.cluster.as_ref().ok_or_else(none)?;
-        seed::plant(spec, cluster, name, &self.secrets().read()?, Terms::default())
+        seed::plant(spec, cluster, name, &self.secrets().read()?, terms)
     }
 
     /// Powers all machines on, beside each other.

@@ -1,12 +1,12 @@
 //! Tickets brought to machines over SSH, and how far the machines are with them.
 //!
 //! Runs the host's ssh with the operator's key. The key is in memory that only this process holds, named to ssh by its
-//! descriptor, so that it is gone with the process whatever ends it. A machine's host key is taken at first sight and
-//! kept beside the secrets file; another one later is refused.
+//! descriptor, so that it is gone with the process whatever ends it. Nothing is told to a machine whose host key is not
+//! the accepted one: ssh refuses it, by [`KnownHosts`]; how keys get there is `meet`'s.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{File, Permissions};
-use std::io::Write as _;
+use std::io::{Read as _, Seek as _, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -15,12 +15,13 @@ use std::time::Duration;
 use rustix::fs::{MemfdFlags, memfd_create};
 use serde::Deserialize;
 
+use super::known::{self, KnownHosts};
 use super::plant::Planted;
 use super::vault::Vault;
 use crate::report::{Diagnostic, Kind};
 use crate::spec::NodeFacts;
 use crate::sys::files::Context as _;
-use crate::sys::{Program, Said};
+use crate::sys::{HostKey, Program, Said};
 
 /// The agent on the machines.
 const AGENT: &str = "/usr/libexec/rolecast/rolecast-join";
@@ -35,7 +36,8 @@ const SHOWN: usize = 4096;
 #[derive(Debug)]
 pub struct Courier {
     ssh: Vec<OsString>,
-    known_hosts: PathBuf,
+    /// The accepted host keys.
+    pub(super) known: KnownHosts,
     /// Holds the operator's private key.
     key: File,
 }
@@ -52,21 +54,15 @@ pub struct Standing {
 }
 
 impl Courier {
-    /// With the operator's key of `vault`. `ssh` is the program and its first arguments; `known_hosts` keeps what host
-    /// keys were seen.
+    /// With the operator's key of `vault`. `ssh` is the program and its first arguments; `known` has the host keys that
+    /// were accepted.
     ///
     /// # Errors
     /// When the kernel gives no memory for the key.
-    pub fn new(vault: &Vault, ssh: Vec<OsString>, known_hosts: PathBuf) -> Result<Self, Diagnostic> {
-        let keep = || -> std::io::Result<File> {
-            let mut key = File::from(memfd_create("operator-key", MemfdFlags::CLOEXEC)?);
-            // ssh takes no key that others could read.
-            key.set_permissions(Permissions::from_mode(0o600))?;
-            key.write_all(vault.operator.private.0.as_bytes())?;
-            Ok(key)
-        };
-        let key = keep().on("hold in memory", Path::new("the operator's key"))?;
-        Ok(Self { ssh, known_hosts, key })
+    pub fn new(vault: &Vault, ssh: Vec<OsString>, known: KnownHosts) -> Result<Self, Diagnostic> {
+        let key = in_memory("operator-key", vault.operator.private.0.as_bytes())
+            .on("hold in memory", Path::new("the operator's key"))?;
+        Ok(Self { ssh, known, key })
     }
 
     /// Gives a machine its ticket, and returns what it said.
@@ -99,44 +95,60 @@ impl Courier {
         })
     }
 
-    /// Runs the agent on a machine.
+    /// The host key that answers at a machine's address now. It is asked for nothing else, and no key is proved to it.
+    ///
+    /// # Errors
+    /// When none answers.
+    pub(super) fn offered(&self, node: &NodeFacts) -> Result<HostKey, Diagnostic> {
+        let mut seen = in_memory("host-keys", b"").on("hold in memory", Path::new("a host key"))?;
+        // ssh writes it down as soon as the machine has proved it, before it says who it is itself.
+        let options = [("StrictHostKeyChecking", "accept-new"), ("PreferredAuthentications", "none")];
+        let said = self.connect(node, &place(&seen), &options, "status", b"")?;
+        let mut text = String::new();
+        let read = seen.rewind().and_then(|()| seen.read_to_string(&mut text));
+        read.on("read", Path::new("a host key"))?;
+        known::named(&text, &node.name).ok_or_else(|| unreached(node, &printable(&said.reason())))
+    }
+
+    /// Runs the agent on a machine that has proved to be the one that was accepted.
     fn talk(&self, node: &NodeFacts, verb: &str, input: &[u8]) -> Result<Said, Diagnostic> {
-        let failed = |why: String| {
-            Diagnostic::error(Kind::World, format!("cannot reach `{}` at {}", node.name, node.address)).note(why)
-        };
-        let (program, first) = self.ssh.split_first().ok_or_else(|| failed("no program `ssh` is named".to_owned()))?;
-        let program = program.to_string_lossy();
-        let command = Program::new(&program, first.iter().cloned().chain(self.arguments(node, verb)));
-        let said = command.input(input).limit(LIMIT).ask().map_err(|error| failed(error.to_string()))?;
+        let said = self.connect(node, self.known.path(), &[("StrictHostKeyChecking", "yes")], verb, input)?;
         if said.status.code() != Some(NO_CONNECTION) {
             return Ok(said);
         }
-        let problem = failed(printable(&said.reason()));
-        if said.errors.contains("HOST IDENTIFICATION HAS CHANGED") {
-            let forget = format!("ssh-keygen -R {} -f {}", node.name, self.known_hosts.display());
-            return Err(problem
-                .note("it has another host key than before: a new machine in its place, or someone else")
-                .hint(format!("if it was set up anew, forget the old key: `{forget}`")));
+        match said.errors.contains("HOST IDENTIFICATION HAS CHANGED") {
+            true => Err(self.changed(node)),
+            false => Err(unreached(node, &printable(&said.reason()))),
         }
-        Err(problem)
     }
 
-    fn arguments(&self, node: &NodeFacts, verb: &str) -> Vec<OsString> {
+    /// Runs ssh, with this verb of the agent's for its command.
+    fn connect(
+        &self,
+        node: &NodeFacts,
+        known: &Path,
+        options: &[(&str, &str)],
+        verb: &str,
+        input: &[u8],
+    ) -> Result<Said, Diagnostic> {
+        let failed = |why: &str| unreached(node, why);
+        let (program, first) = self.ssh.split_first().ok_or_else(|| failed("no program `ssh` is named"))?;
+        let arguments = first.iter().cloned().chain(self.arguments(node, known, options, verb));
+        let command = Program::new(&program.to_string_lossy(), arguments);
+        command.input(input).limit(LIMIT).ask().map_err(|error| failed(&error.to_string()))
+    }
+
+    fn arguments(&self, node: &NodeFacts, known: &Path, options: &[(&str, &str)], verb: &str) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = ["-T", "-F", "none", "-i"].map(OsString::from).into();
-        // By this process's number: descriptors are not handed down.
-        arguments.push(format!("/proc/{}/fd/{}", std::process::id(), self.key.as_raw_fd()).into());
-        let mut option = |name: &str, value: &std::ffi::OsStr| {
+        arguments.push(place(&self.key).into());
+        let mut option = |name: &str, value: &OsStr| {
             let mut option = OsString::from(format!("{name}="));
             option.push(value);
             arguments.extend(["-o".into(), option]);
         };
-        let mut quoted = OsString::from("\"");
-        quoted.push(&self.known_hosts);
-        quoted.push("\"");
-        option("UserKnownHostsFile", &quoted);
-        for (name, value) in [
+        option("UserKnownHostsFile", &KnownHosts::quoted(known));
+        let always = [
             ("GlobalKnownHostsFile", "none"),
-            ("StrictHostKeyChecking", "accept-new"),
             ("HostKeyAlias", &node.name),
             ("IdentitiesOnly", "yes"),
             ("IdentityAgent", "none"),
@@ -144,12 +156,30 @@ impl Courier {
             ("ConnectTimeout", "10"),
             ("ServerAliveInterval", "5"),
             ("ServerAliveCountMax", "3"),
-        ] {
+        ];
+        for (name, value) in options.iter().chain(&always) {
             option(name, value.as_ref());
         }
         arguments.extend([format!("root@{}", node.address).into(), AGENT.into(), verb.into()]);
         arguments
     }
+}
+
+/// A file that is nowhere, for its owner alone: ssh takes no key that others could read.
+fn in_memory(name: &str, content: &[u8]) -> std::io::Result<File> {
+    let mut file = File::from(memfd_create(name, MemfdFlags::CLOEXEC)?);
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    file.write_all(content)?;
+    Ok(file)
+}
+
+/// How another process names an open file of this one: descriptors are not handed down.
+fn place(file: &File) -> PathBuf {
+    format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()).into()
+}
+
+fn unreached(node: &NodeFacts, why: &str) -> Diagnostic {
+    Diagnostic::error(Kind::World, format!("cannot reach `{}` at {}", node.name, node.address)).note(why)
 }
 
 impl Standing {

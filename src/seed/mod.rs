@@ -11,6 +11,8 @@
 pub mod certificate;
 mod deliver;
 pub mod file;
+mod known;
+mod meet;
 mod nocloud;
 pub mod operator;
 mod plant;
@@ -22,6 +24,8 @@ mod vault;
 
 pub use deliver::{Courier, Standing};
 pub use file::SecretsFile;
+pub use known::KnownHosts;
+pub use meet::{Shown, shown};
 pub use nocloud::NoCloud;
 pub use plant::{LateFile, Planted, Terms, find, fits, late_files, plant};
 pub use publish::{Publication, Published};

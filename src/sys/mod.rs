@@ -4,10 +4,12 @@
 
 pub mod arp;
 pub mod files;
+pub mod host_key;
 pub mod namespace;
 pub mod private;
 pub mod program;
 pub mod sandbox;
 
 pub use files::FileError;
+pub use host_key::HostKey;
 pub use program::{Program, ProgramError, Said};

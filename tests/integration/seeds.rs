@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use rolecast::digest::Digest;
 use rolecast::seed::{Vault, late_files};
 use rolecast::spec::{self, Sources, Spec};
+use rolecast::sys::HostKey;
 use rolecast::ticket::Ticket;
 
 use crate::boot::unpack;
@@ -344,10 +345,23 @@ fn the_published_tree_holds_what_machines_load_and_no_secret() {
     assert!(refused.contains("another state") && refused.contains("rolecast build"), "{refused}");
 }
 
+/// The host key of every stand-in.
+const HOST_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDjwtn8fkz0jHA68ibuyBtIpXQ7NNnkLNYMqnTTQNQlc";
+
 /// In place of ssh: keeps what it is given, and answers as an agent that follows at once.
 const SSH: &str = r#"#!/bin/sh
 set -e
-for word; do case $word in root@*) node=${word#root@};; esac; done
+for word; do case $word in
+root@*) node=${word#root@} ;;
+HostKeyAlias=*) name=${word#*=} ;;
+UserKnownHostsFile=*) known=$(echo "${word#*=}" | tr -d '"') ;;
+PreferredAuthentications=none) looks=yes ;;
+esac; done
+if [ "$looks" ]; then
+    echo "$name $(cat "$(dirname "$0")/host-key")" >>"$known"
+    echo 'Permission denied (publickey).' >&2
+    exit 255
+fi
 place=$(dirname "$0")/machines/$node
 mkdir -p "$place"
 printf '%s\n' "$@" >"$place/arguments"
@@ -372,25 +386,46 @@ esac
 #[test]
 fn apply_brings_the_whole_ticket_and_leads_a_new_authority_to_its_end() {
     let (project, rolecast) = with_secrets();
-    project.program("bin/ssh", SSH);
+    project.program("bin/ssh", SSH).write("bin/host-key", HOST_KEY);
     let ssh = project.root().join("bin/ssh").to_string_lossy().into_owned();
+    let shown = HostKey::parse(HOST_KEY).unwrap().fingerprint();
     let machine = |address: &str, file: &str| {
         fs::read_to_string(project.root().join(format!("bin/machines/{address}/{file}"))).unwrap()
     };
     let all = ["apply", IMAGE, "--all", "--ssh", &ssh, "--patience", "0"];
-    let said = rolecast.run(&["apply", IMAGE, "region-1", "--ssh", &ssh]).succeeds();
+    // Nobody is told anything before an operator has seen the machine's host key.
+    let stranger = rolecast.run(&["apply", IMAGE, "region-1", "--ssh", &ssh]).fails();
+    assert!(stranger.contains(&format!("--host-key region-1={shown}")), "{stranger}");
+    let other = format!("region-1=SHA256:{}", "A".repeat(43));
+    let refused = rolecast.run(&["apply", IMAGE, "region-1", "--ssh", &ssh, "--host-key", &other]).fails();
+    assert!(refused.contains("offers another host key") && refused.contains(&shown), "{refused}");
+    let typed = rolecast.run(&["apply", IMAGE, "region-1", "--ssh", &ssh, "--host-key", "region-1"]).fails();
+    assert!(typed.contains("NODE=SHA256:"), "{typed}");
+    let elsewhere = format!("rack-1={shown}");
+    let usage = rolecast.run(&["apply", IMAGE, "region-1", "--ssh", &ssh, "--host-key", &elsewhere]).fails();
+    assert!(usage.contains("names `rack-1`"), "{usage}");
+    assert!(!project.root().join("bin/machines").exists());
+
+    let accepted = format!("region-1={shown}");
+    let said = rolecast.run(&["apply", IMAGE, "region-1", "--ssh", &ssh, "--host-key", &accepted]).succeeds();
     assert!(said.contains("region-1: accepted: generation 1") && !said.contains('\u{1b}'), "{said:?}");
+    let known = project.root().join("secrets/ha-lab.known-hosts");
+    assert_eq!(fs::read_to_string(&known).unwrap(), format!("region-1 {HOST_KEY}\n"));
     let ticket = Ticket::read(machine("10.77.0.11", "ticket").as_bytes()).unwrap();
     assert!(ticket.withheld.is_empty() && ticket.secrets.len() == 7);
     assert_eq!(machine("10.77.0.11", "key").trim(), vault(&project).operator.public);
     let arguments = machine("10.77.0.11", "arguments");
-    for word in ["StrictHostKeyChecking=accept-new", "HostKeyAlias=region-1", "BatchMode=yes", "root@10.77.0.11"] {
+    for word in ["StrictHostKeyChecking=yes", "HostKeyAlias=region-1", "BatchMode=yes", "root@10.77.0.11"] {
         assert!(arguments.lines().any(|argument| argument == word), "{word}\n{arguments}");
     }
     assert!(!project.root().join("bin/machines/10.77.0.12").exists(), "only what was named");
 
     rolecast.run(&["secrets", "rotate", IMAGE]).succeeds();
-    rolecast.run(&all).succeeds();
+    let strangers = rolecast.run(&all).fails();
+    assert!(strangers.contains("the host keys of 3 machines are not known"), "{strangers}");
+    let keys = ["region-2", "rack-1", "rack-2"].map(|node| format!("{node}={shown}"));
+    let named = keys.iter().flat_map(|key| ["--host-key", key]);
+    rolecast.run(&all.into_iter().chain(named).collect::<Vec<_>>()).succeeds();
     assert_eq!(machine("10.77.0.22", "generations"), "2\n");
 
     // A machine that does not follow holds the change up; the next run goes on.
@@ -507,7 +542,11 @@ fn a_machine_comes_up_at_its_own_address_with_its_ticket_and_lets_the_operator_i
     let ssh = "#!/bin/sh\nexec nsenter --target $(cat \"$0.pid\") --net ssh \"$@\"\n";
     project.program("ssh", ssh).write("ssh.pid", container.init().to_string());
     let ssh = project.root().join("ssh").to_string_lossy().into_owned();
-    let said = rolecast.run(&["apply", IMAGE, "rack-1", "--ssh", &ssh]);
+    let shown = inside("ssh-keygen -l -f /var/lib/rolecast/ssh/ssh_host_ed25519_key.pub");
+    let key = format!("rack-1={}", shown.split_whitespace().nth(1).unwrap());
+    let stranger = rolecast.run(&["apply", IMAGE, "rack-1", "--ssh", &ssh]).fails();
+    assert!(stranger.contains(&format!("--host-key {key}")), "{stranger}");
+    let said = rolecast.run(&["apply", IMAGE, "rack-1", "--ssh", &ssh, "--host-key", &key]);
     assert!(!format!("{said}").contains("cannot reach"), "{said}");
     assert!(project.root().join("secrets/ha-lab.known-hosts").exists());
     container.stop();

@@ -8,7 +8,7 @@ use crate::cli::args::ApplyArguments;
 use crate::cli::settings::Settings;
 use crate::cli::{Done, progress};
 use crate::report::{Diagnostic, Kind, Progress, Report, Unit};
-use crate::seed::{Courier, Step, Terms, Vault};
+use crate::seed::{Courier, KnownHosts, Shown, Step, Terms, Vault};
 use crate::spec::NodeFacts;
 
 use super::cluster::{Named, now};
@@ -30,9 +30,11 @@ pub fn run(arguments: &ApplyArguments, settings: &Settings) -> Result<Done, Repo
     let named = Named::read(&arguments.cluster)?;
     let nodes = named.nodes(&arguments.nodes)?;
     let (vault, added) = named.vault()?;
-    let courier = Courier::new(&vault, vec![arguments.ssh.clone()], named.file.path.with_extension("known-hosts"))?;
+    let known = KnownHosts::at(named.file.path.with_extension("known-hosts"));
+    let courier = Courier::new(&vault, vec![arguments.ssh.clone()], known)?;
     let progress = progress::for_run(settings.json);
-    let mut text = added.iter().fold(String::new(), |text, line| text + line + "\n");
+    let accepted = courier.meet(&nodes, &shown(&arguments.host_keys, &nodes)?)?;
+    let mut text = added.iter().chain(&accepted).fold(String::new(), |text, line| text + line + "\n");
     let round = Round { named: &named, nodes: &nodes, courier: &courier, arguments, progress: progress.as_ref() };
     round.bring(&vault, &mut text)?;
     let vault = if arguments.all { round.settle(vault, &mut text)? } else { vault };
@@ -42,6 +44,17 @@ pub fn run(arguments: &ApplyArguments, settings: &Settings) -> Result<Done, Repo
     let names: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
     let json = serde_json::json!({ "generation": vault.generation, "step": vault.step, "nodes": names });
     Ok(Done { text, json, warnings: named.project.warnings })
+}
+
+/// The fingerprints that were named, each of a machine of this run.
+fn shown(named: &[(String, String)], nodes: &[&NodeFacts]) -> Result<Shown, Diagnostic> {
+    match named.iter().find(|(name, _)| !nodes.iter().any(|node| node.name == *name)) {
+        None => Ok(named.iter().cloned().collect()),
+        Some((name, _)) => {
+            Err(Diagnostic::error(Kind::Usage, format!("`--host-key` names `{name}`, and no ticket is brought there"))
+                .hint("name the node too, or bring tickets to all of them with `--all`"))
+        }
+    }
 }
 
 /// One run's machines and the way to them.

@@ -214,6 +214,16 @@ pub fn pause(http: &Http, ticket: &Ticket, paused: bool) -> Result<(), Trouble> 
     any_api(http, ticket, |api| api.configure(&change))
 }
 
+/// Whether Patroni keeps the slots of members that are away for its half hour, or lets go of them at once
+/// (`member_slots_ttl`; where that is not known, it never keeps any).
+///
+/// # Errors
+/// When no region's Patroni takes it.
+pub fn keep_slots(http: &Http, ticket: &Ticket, keep: bool) -> Result<(), Trouble> {
+    let change = serde_json::json!({ "member_slots_ttl": (!keep).then_some(0) });
+    any_api(http, ticket, |api| api.configure(&change))
+}
+
 /// The first region, this one first, whose Patroni does what is asked.
 ///
 /// # Errors

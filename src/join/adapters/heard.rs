@@ -1,6 +1,8 @@
 //! All that a peer can make this machine read, as one function of its bytes: what the fuzzer calls, and the replay of
 //! its corpora.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::patroni::{self, Cluster};
@@ -30,6 +32,7 @@ pub fn read(bytes: &[u8]) {
         generation: 1,
         secrets_generation: 1,
         version: "1".to_owned(),
+        racks: BTreeMap::new(),
     };
     if peers::ended(bytes) {
         assert!(peers::response(bytes, &says).starts_with("HTTP/1.1 "), "a request has an answer");

@@ -40,6 +40,7 @@ impl Machine {
         let wanted = Wanted {
             secret: (!secret_in_file(maas)).then_some(secret),
             administrator: &self.ticket.administrator.name,
+            version: &self.tables.image.version,
         };
         let mut answer = schema::look(self.database()?, source, wanted)?;
         if secret_in_file(maas) {

@@ -24,6 +24,8 @@ mod slot;
 mod sql;
 pub(super) mod units;
 
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use self::http::Http;
@@ -50,6 +52,8 @@ pub struct Machine {
     voice: Option<Voice>,
     record: Record,
     neighbours: Neighbours,
+    /// Racks as MAAS listed them last.
+    racks: BTreeMap<String, Vec<Ipv4Addr>>,
 }
 
 impl Machine {
@@ -68,6 +72,7 @@ impl Machine {
             voice: None,
             record: record::read(Path::new(ROOT))?,
             neighbours: Neighbours::default(),
+            racks: BTreeMap::new(),
         })
     }
 
@@ -95,6 +100,9 @@ impl Machine {
         };
         // Certificate or address may not be there yet; the next look tries again.
         self.voice = Voice::raise(profile, self.record.clone()).ok();
+        if let Some(voice) = &self.voice {
+            voice.knows(&self.racks);
+        }
     }
 
     fn secret(&self, name: &str) -> Result<&Secret, Trouble> {
@@ -154,6 +162,7 @@ impl Machine {
                 self.speak();
                 facts.local = Some(self.local()?);
             }
+            Question::Name => facts.namesake = Some(peers::namesake(&self.mutual()?, &self.ticket)),
             Question::Etcd => facts.etcd = Some(etcd::look(self.mutual().ok().as_ref(), &self.own)?),
             Question::Peers => facts.peers = Some(peers::look(&self.mutual()?, &self.plain, &self.ticket)),
             Question::Database => {
@@ -164,8 +173,15 @@ impl Machine {
             Question::Region => {
                 let unit = maas::controller(&self.maas()?.units.region, "regiond");
                 // The API is asked only where the key is at hand: not knowing is no merge.
-                let controllers = self.kept_key().and_then(|key| self.api_with(key).read("regioncontrollers/").ok());
+                let list = |kind: &str| self.kept_key().and_then(|key| self.api_with(key).read(kind).ok());
+                let controllers = list("regioncontrollers/");
                 facts.region = Some(region::look(&self.plain, &self.ticket, unit, controllers.as_ref()));
+                if let Some(racks) = list("rackcontrollers/") {
+                    self.racks = region::addresses(&racks);
+                }
+                if let Some(voice) = &self.voice {
+                    voice.knows(&self.racks);
+                }
             }
             Question::Rack => facts.rack = Some(rack::look(&self.plain, &self.ticket, self.maas()?)?),
             Question::Dhcp => facts.dhcp = Some(dhcp::look(&self.api()?, &self.ticket)?),
@@ -217,6 +233,7 @@ impl Machine {
             }
             Action::YieldEtcdLead => etcd::yield_lead(&self.mutual()?, &self.ticket, &self.own),
             Action::Start { units } => units::start(units),
+            Action::Stop { units } => units::stop(units),
             Action::StartPatroni => units::start(&[patroni::UNIT.to_owned()]),
             Action::SetAsideBootstrap => {
                 let http = self.mutual()?;
@@ -231,7 +248,10 @@ impl Machine {
             Action::PrepareDatabase => database::prepare(self.database()?, &self.ticket),
             Action::ReloadSecrets => self.reload_secrets(),
             Action::SetDhcp { subnet } => dhcp::set(&self.api()?, &self.ticket, subnet),
-            Action::Migrate => schema::migrate(self.database()?, self.command(&self.maas()?.commands.migrate)?),
+            Action::Migrate => {
+                let command = self.command(&self.maas()?.commands.migrate)?;
+                schema::migrate(self.database()?, command, &self.tables.image.version)
+            }
             Action::KeepVersion => slot::keep(&self.tables.image),
             Action::PlaceSecret => self.place_secret(),
             Action::InitialiseMaas => self.initialise_maas(),

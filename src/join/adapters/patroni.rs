@@ -3,7 +3,7 @@
 //! What the cluster is comes from etcd, which answers with a quorum behind it; a member's own API is asked for itself
 //! alone, and told what to do (patroni.readthedocs.io, "Patroni REST API").
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -39,6 +39,8 @@ pub struct Cluster {
     pub last_position: Option<u64>,
     /// Whether commits wait for a standby.
     pub synchronous_mode: bool,
+    /// The replication slots that the leader has, or keeps for members that are away.
+    pub slots: BTreeSet<String>,
 }
 
 /// A member as it tells of itself.
@@ -80,6 +82,7 @@ impl Cluster {
             synchronous: names.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect(),
             last_position: value("status").and_then(|status| status["optime"].as_u64()),
             synchronous_mode: config["synchronous_mode"].as_bool().unwrap_or(false),
+            slots: value("status").map(|status| slots(&status)).unwrap_or_default(),
         }
     }
 
@@ -103,6 +106,18 @@ impl Member {
             position: position.iter().find_map(|value| value.as_u64()),
         }
     }
+}
+
+/// Slots that the leader writes down: by their positions, and those of members that it keeps for a while.
+fn slots(status: &Value) -> BTreeSet<String> {
+    let placed = status["slots"].as_object().into_iter().flat_map(|slots| slots.keys().cloned());
+    let kept = status["retain_slots"].as_array().into_iter().flatten();
+    placed.chain(kept.filter_map(|name| name.as_str().map(str::to_owned))).collect()
+}
+
+/// The name of a member's slot; a member is a label of a host name here.
+pub fn slot(member: &str) -> String {
+    member.replace('-', "_")
 }
 
 /// One member's API.
@@ -200,7 +215,7 @@ mod tests {
             ("initialize", "7533104925573165001"),
             ("leader", "region-1"),
             ("config", r#"{"ttl":20,"pause":true,"synchronous_mode":true}"#),
-            ("status", r#"{"optime":67109120,"slots":{}}"#),
+            ("status", r#"{"optime":67109120,"slots":{"region_1":1},"retain_slots":["region_1","region_2"]}"#),
             ("sync", r#"{"leader":"region-1","sync_standby":"region-2"}"#),
             ("members/region-1", r#"{"state":"running","role":"primary","xlog_location":67109120}"#),
             (
@@ -214,6 +229,7 @@ mod tests {
         assert_eq!(cluster.streaming(), ["region-2"]);
         assert_eq!(cluster.synchronous, ["region-2"]);
         assert_eq!(cluster.last_position, Some(67_109_120));
+        assert_eq!(cluster.slots, ["region-1", "region-2"].map(slot).into());
         assert_eq!(cluster.members["region-1"].position, Some(67_109_120));
     }
 

@@ -4,6 +4,7 @@
 //! the ticket and the data directories; and the asking of all peers at once. One connection at a time, each with little
 //! time and little room: it cannot be made to hold this machine up. Nothing that it says is secret.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -17,9 +18,9 @@ use rustls::{ServerConfig, ServerConnection, Stream};
 use super::database::is_empty;
 use super::etcd::{self, Endpoint};
 use super::http::{self, Http};
-use super::region::Loops;
+use super::region::{Loops, foreign};
 use crate::join::tables::patience;
-use crate::join::world::{Answer, EtcdRecord, Peer, Record, Says, Trouble};
+use crate::join::world::{Answer, EtcdRecord, Namesake, Peer, Record, Says, Trouble};
 use crate::ticket::{Kind, Node, Ticket};
 
 /// Where the join listens.
@@ -44,10 +45,17 @@ pub struct Profile {
     pub database: Option<PathBuf>,
 }
 
+/// What changes while a ticket is in force.
+#[derive(Clone, Debug, Default)]
+struct Told {
+    record: Record,
+    racks: BTreeMap<String, Vec<Ipv4Addr>>,
+}
+
 /// This machine's voice; silent again when it is dropped.
 #[derive(Debug)]
 pub struct Voice {
-    record: Arc<Mutex<Record>>,
+    told: Arc<Mutex<Told>>,
     over: Arc<AtomicBool>,
     place: SocketAddr,
     thread: Option<JoinHandle<()>>,
@@ -63,22 +71,27 @@ impl Voice {
         let place = SocketAddr::from((profile.address, PORT));
         let listener =
             TcpListener::bind(place).map_err(|error| Trouble(format!("cannot listen on {place}: {error}")))?;
-        let (record, over) = (Arc::new(Mutex::new(record)), Arc::new(AtomicBool::new(false)));
-        let told = (Arc::clone(&record), Arc::clone(&over));
+        let told = Arc::new(Mutex::new(Told { record, racks: BTreeMap::new() }));
+        let over = Arc::new(AtomicBool::new(false));
+        let (tell, ends) = (Arc::clone(&told), Arc::clone(&over));
         let thread = thread::Builder::new()
             .name("peers".to_owned())
             .stack_size(256 << 10)
             .spawn(move || {
-                let (record, over) = told;
-                listen(&listener, &config, &over, || profile.says(&record));
+                listen(&listener, &config, &ends, || profile.says(&tell));
             })
             .map_err(|error| Trouble(format!("cannot start a thread: {error}")))?;
-        Ok(Self { record, over, place, thread: Some(thread) })
+        Ok(Self { told, over, place, thread: Some(thread) })
     }
 
     /// Speaks of this record from now on.
     pub fn say(&self, record: &Record) {
-        self.record.lock().unwrap_or_else(PoisonError::into_inner).clone_from(record);
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).record.clone_from(record);
+    }
+
+    /// Knows these racks from now on.
+    pub fn knows(&self, racks: &BTreeMap<String, Vec<Ipv4Addr>>) {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).racks.clone_from(racks);
     }
 }
 
@@ -95,8 +108,8 @@ impl Drop for Voice {
 
 impl Profile {
     /// A record comes before its deed, so what is said is never less than what was done.
-    fn says(&self, record: &Mutex<Record>) -> Says {
-        let record = record.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    fn says(&self, told: &Mutex<Told>) -> Says {
+        let Told { record, racks } = told.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Says {
             etcd: record.etcd,
             etcd_data: etcd::has_data(),
@@ -105,6 +118,7 @@ impl Profile {
             generation: self.generation,
             secrets_generation: record.secrets_generation,
             version: self.version.clone(),
+            racks,
         }
     }
 }
@@ -214,8 +228,7 @@ pub fn look(mutual: &Http, plain: &Http, ticket: &Ticket) -> Vec<Peer> {
 }
 
 fn ask(mutual: &Http, plain: &Http, node: &Node) -> Peer {
-    let url = format!("https://{}:{PORT}/says", node.address);
-    let says = mutual.get(&url, &[], PATIENCE).and_then(|reply| understood(&reply.good("its join")?));
+    let says = said(mutual, node.address);
     let members = match node.voter {
         true => Endpoint::at(mutual, node.address).members().ok(),
         false => None,
@@ -231,9 +244,27 @@ fn ask(mutual: &Http, plain: &Http, node: &Node) -> Peer {
     Peer { name: node.name.clone(), answer, says: says.ok(), serves }
 }
 
-/// Whether a machine's join answers: nobody else has its certificate.
-pub fn lives(mutual: &Http, node: &Node) -> bool {
-    mutual.get(&format!("https://{}:{PORT}/says", node.address), &[], PATIENCE).is_ok()
+/// Whether the join of the machine at an address answers: nobody else has a certificate for it.
+pub fn lives(mutual: &Http, address: Ipv4Addr) -> bool {
+    mutual.get(&format!("https://{address}:{PORT}/says"), &[], PATIENCE).is_ok()
+}
+
+/// [`crate::join::world::Question::Name`]: a machine elsewhere that any region knows by this machine's name, and that
+/// lives. Where no region answers, none is known.
+pub fn namesake(mutual: &Http, ticket: &Ticket) -> Namesake {
+    let regions: Vec<&Node> = ticket.cluster.regions().collect();
+    let told: Vec<Says> = thread::scope(|scope| {
+        let asked: Vec<_> = regions.iter().map(|node| scope.spawn(|| said(mutual, node.address))).collect();
+        asked.into_iter().filter_map(|thread| thread.join().ok()?.ok()).collect()
+    });
+    let others = told.iter().filter_map(|says| foreign(says.racks.get(&ticket.node)?, ticket));
+    Namesake(others.into_iter().find(|address| lives(mutual, *address)))
+}
+
+/// What the join of the machine at an address says.
+fn said(mutual: &Http, address: Ipv4Addr) -> Result<Says, Trouble> {
+    let reply = mutual.get(&format!("https://{address}:{PORT}/says"), &[], PATIENCE)?;
+    understood(&reply.good("its join")?)
 }
 
 pub(super) fn understood(body: &[u8]) -> Result<Says, Trouble> {
@@ -250,7 +281,7 @@ mod tests {
 
     #[test]
     fn the_one_question_is_answered() {
-        let says = || profile().says(&Mutex::new(Record::default()));
+        let says = || profile().says(&Mutex::new(Told::default()));
         let head = b"GET /says HTTP/1.1\r\nHost: a\r\n\r\n";
         assert!(ended(head) && !ended(b"GET /says HTTP/1.1\r\n"));
         let response_to = |request: &[u8]| response(request, &says);
@@ -272,7 +303,7 @@ mod tests {
     fn a_database_that_may_be_there_is_said_to_be() {
         let directory = tempfile::tempdir().unwrap();
         let says = |database: PathBuf| {
-            Profile { database: Some(database), ..profile() }.says(&Mutex::new(Record::default())).database
+            Profile { database: Some(database), ..profile() }.says(&Mutex::new(Told::default())).database
         };
         assert!(!says(directory.path().join("missing")));
         assert!(!says(directory.path().to_owned()));

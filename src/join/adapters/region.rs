@@ -64,19 +64,35 @@ pub fn complaint(journal: &str) -> Option<String> {
     journal.lines().rev().map(str::trim).find(complains).map(|line| line.chars().take(300).collect())
 }
 
+/// Controllers by host name, with their IPv4 addresses, as the API lists them.
+pub fn addresses(controllers: &Value) -> BTreeMap<String, Vec<Ipv4Addr>> {
+    let mut found: BTreeMap<String, Vec<Ipv4Addr>> = BTreeMap::new();
+    // What a peer is told has bounds.
+    for controller in controllers.as_array().into_iter().flatten().take(1000) {
+        if let Some(name) = controller["hostname"].as_str() {
+            found.entry(name.to_owned()).or_default().extend(ipv4(controller));
+        }
+    }
+    found
+}
+
+fn ipv4(controller: &Value) -> Vec<Ipv4Addr> {
+    let listed = controller["ip_addresses"].as_array().into_iter().flatten();
+    listed.filter_map(|address| address.as_str()?.parse().ok()).take(64).collect()
+}
+
+/// The one of `addresses` in the machines' own network that neither this machine nor the cluster as a whole has.
+pub fn foreign(addresses: &[Ipv4Addr], ticket: &Ticket) -> Option<Ipv4Addr> {
+    let own = ticket.own()?.address;
+    let mask = u32::MAX.checked_shl(u32::from(32 - ticket.cluster.prefix.min(32))).unwrap_or(0);
+    let near = |address: &Ipv4Addr| u32::from(*address) & mask == u32::from(own) & mask;
+    addresses.iter().copied().find(|one| near(one) && *one != own && *one != ticket.cluster.vip)
+}
+
 /// The machine of the cluster that MAAS takes for this one: it has this one's name and the other's address.
 fn merged_with(controllers: &Value, ticket: &Ticket) -> Option<String> {
-    let own = ticket.own()?;
-    let ours = controllers.as_array()?.iter().filter(|one| one["hostname"] == own.name.as_str());
-    let addresses: Vec<Ipv4Addr> = ours
-        .filter_map(|one| one["ip_addresses"].as_array())
-        .flatten()
-        .filter_map(|address| address.as_str()?.parse().ok())
-        .collect();
     // A network may hold machines that are not in the ticket: two addresses in the machines' own network say the same.
-    let mask = u32::MAX.checked_shl(u32::from(32 - ticket.cluster.prefix.min(32))).unwrap_or(0);
-    let near = |address: &Ipv4Addr| u32::from(*address) & mask == u32::from(own.address) & mask;
-    let other = addresses.into_iter().filter(near).find(|one| *one != own.address && *one != ticket.cluster.vip)?;
+    let other = foreign(addresses(controllers).get(&ticket.node)?, ticket)?;
     let name = ticket.cluster.nodes.iter().find(|node| node.address == other).map(|node| node.name.clone());
     Some(name.unwrap_or_else(|| other.to_string()))
 }

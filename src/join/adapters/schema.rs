@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::{database, sql};
+use crate::join::release::is_older;
 use crate::join::tables::{DatabaseTable, SchemaSource};
 use crate::join::world::{Schema, SchemaVersion, Trouble};
 use crate::sys::Program;
@@ -32,6 +33,8 @@ pub struct Wanted<'a> {
     pub secret: Option<&'a str>,
     /// The administrator's name.
     pub administrator: &'a str,
+    /// The version of the image that asks.
+    pub version: &'a str,
 }
 
 /// [`crate::join::world::Question::Schema`].
@@ -51,6 +54,7 @@ pub fn look(settings: &DatabaseTable, source: &SchemaSource, wanted: Wanted<'_>)
         return Ok(schema);
     }
     let brought = brought(source)?;
+    let mut locked = false;
     let said = sql::run(settings, &settings.database, &question(source, wanted)?, Duration::from_secs(10))?;
     let mut installed = BTreeSet::new();
     let mut former = false;
@@ -59,7 +63,7 @@ pub fn look(settings: &DatabaseTable, source: &SchemaSource, wanted: Wanted<'_>)
         match name {
             "generation" => schema.secrets_generation = value.parse().ok(),
             "migration" => value.clone_into(&mut migration),
-            "locked" if value == "t" => return Err(Trouble("MAAS's schema is being migrated".to_owned())),
+            "locked" => locked = value == "t",
             "step" => drop(installed.insert(value.to_owned())),
             "secret" => schema.secret_right = wanted.secret.is_none_or(|secret| secret == value),
             "former" => former = value == "t",
@@ -67,14 +71,25 @@ pub fn look(settings: &DatabaseTable, source: &SchemaSource, wanted: Wanted<'_>)
             _ => {}
         }
     }
-    schema.version = match migration.split(':').next() {
-        Some("failed") => SchemaVersion::Half,
-        Some("begun") => SchemaVersion::CutOff,
+    let (word, version) = migration_of(&migration);
+    schema.version = match word {
+        // Before the lock: what is older has nothing to wait for.
+        "begun" | "failed" if is_older(wanted.version, version) => SchemaVersion::Newer(format!("of image {version}")),
+        _ if locked => return Err(Trouble("MAAS's schema is being migrated".to_owned())),
+        "failed" => SchemaVersion::Half,
+        "begun" => SchemaVersion::CutOff,
         // What came before this way of counting is not nothing.
         _ if installed.is_empty() && former => SchemaVersion::Older("an earlier MAAS".to_owned()),
         _ => compare(installed.last(), &brought),
     };
     Ok(schema)
+}
+
+/// What is remembered of the last migration: `begun VERSION`, `failed VERSION: why` or `ended VERSION`, the version being
+/// that of the image that migrated.
+fn migration_of(remembered: &str) -> (&str, &str) {
+    let (said, _) = remembered.split_once(':').unwrap_or((remembered, ""));
+    said.split_once(' ').unwrap_or((said, ""))
 }
 
 /// How the newest step that is installed stands to the newest that the image brings: they are numbered.
@@ -167,7 +182,7 @@ fn question(source: &SchemaSource, wanted: Wanted<'_>) -> Result<String, Trouble
 ///
 /// # Errors
 /// When this machine's database is not writable, someone else migrates, or the migration fails.
-pub fn migrate(settings: &DatabaseTable, command: Program) -> Result<(), Trouble> {
+pub fn migrate(settings: &DatabaseTable, command: Program, version: &str) -> Result<(), Trouble> {
     let lost = |error: std::io::Error| Trouble(format!("the database went away: {error}"));
     let patience = Duration::from_secs(10);
     let mut session = sql::session(settings, &settings.database)?;
@@ -181,7 +196,7 @@ pub fn migrate(settings: &DatabaseTable, command: Program) -> Result<(), Trouble
         let script = database::remember("migration", value)?;
         sql::run(settings, &settings.database, &script, patience)
     };
-    remember("begun")?;
+    remember(&format!("begun {version}"))?;
     let mut last = Instant::now();
     let said = command.limit(MIGRATION).ask_while(|| {
         if last.elapsed() < BEAT {
@@ -192,13 +207,13 @@ pub fn migrate(settings: &DatabaseTable, command: Program) -> Result<(), Trouble
     });
     let said = said.map_err(|error| Trouble(format!("the migration was cut off: {error}")))?;
     if said.status.success() {
-        return remember("ended").map(drop);
+        return remember(&format!("ended {version}")).map(drop);
     }
     // The database that goes away while it is migrated is no failure of the migration's.
     let leads = session.ask("SELECT NOT pg_is_in_recovery();", patience).is_ok_and(|leads| leads == "t");
     let why = said.reason();
     if leads && said.status.code().is_some() && !is_connection(&why) {
-        remember(&format!("failed: {why}"))?;
+        remember(&format!("failed {version}: {why}"))?;
     }
     Err(Trouble(format!("the migration of MAAS's schema failed: {why}")))
 }
@@ -245,6 +260,14 @@ mod tests {
     }
 
     #[test]
+    fn a_migration_is_remembered_with_its_version() {
+        assert_eq!(migration_of("begun 2026.12.1"), ("begun", "2026.12.1"));
+        assert_eq!(migration_of("failed 2026.12.1: a column: is missing"), ("failed", "2026.12.1"));
+        assert_eq!(migration_of(""), ("", ""));
+        assert!(!is_older("2026.11.1", migration_of("begun").1), "an image of before this way of counting");
+    }
+
+    #[test]
     fn steps_are_named_by_their_files() {
         assert_eq!(step("0012_add_table.py", Some("_")).as_deref(), Some("0012"));
         assert_eq!(step("0298_current.py", None).as_deref(), Some("0298_current"));
@@ -277,8 +300,9 @@ mod tests {
             expected: None,
             ends: None,
         };
-        let asked = question(&source, Wanted { secret: None, administrator: "o'neil" }).unwrap();
+        let wanted = |administrator| Wanted { secret: None, administrator, version: "1" };
+        let asked = question(&source, wanted("o'neil")).unwrap();
         assert!(asked.contains("username = 'o''neil'"));
-        assert!(question(&source, Wanted { secret: None, administrator: "\0" }).is_err());
+        assert!(question(&source, wanted("\0")).is_err());
     }
 }

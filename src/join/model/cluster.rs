@@ -41,13 +41,45 @@ impl Dice {
 pub(super) struct Content {
     pub(super) exists: bool,
     pub(super) generation: Option<u64>,
-    pub(super) schema: SchemaVersion,
+    pub(super) schema: Steps,
     pub(super) secret: bool,
     pub(super) administrator: bool,
     pub(super) dhcp: bool,
     pub(super) racks: BTreeSet<usize>,
     pub(super) rows: u64,
 }
+
+/// MAAS's schema: which image's it is, and which image has begun to migrate it to its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Steps {
+    pub(super) ended: Option<usize>,
+    pub(super) begun: Option<usize>,
+}
+
+impl Steps {
+    /// How it stands to an image.
+    pub(super) fn seen_by(self, image: usize) -> SchemaVersion {
+        let other = |number: usize| version(number).to_owned();
+        match (self.begun, self.ended) {
+            (Some(begun), ended) if ended != Some(begun) && image < begun => SchemaVersion::Newer(other(begun)),
+            (Some(begun), ended) if ended != Some(begun) => SchemaVersion::CutOff,
+            (_, None) => SchemaVersion::Absent,
+            (_, Some(ended)) if ended == image => SchemaVersion::Same,
+            (_, Some(ended)) if ended > image => SchemaVersion::Newer(other(ended)),
+            (_, Some(ended)) => SchemaVersion::Older(other(ended)),
+        }
+    }
+}
+
+/// The versions of the image, oldest first.
+pub(super) fn version(image: usize) -> &'static str {
+    ["2026.9.1", "2026.11.1", "2026.12.1"][image]
+}
+
+/// The image that machines begin with.
+pub(super) const FIRST: usize = 1;
+/// The image that MAAS's schema is upgraded to.
+pub(super) const NEWEST: usize = 2;
 
 /// A data directory of PostgreSQL.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +102,11 @@ pub(super) struct Machine {
     pub(super) etcd: Option<(usize, usize)>,
     pub(super) directory: Directory,
     pub(super) identity: bool,
+    /// The image that it boots, and the oldest one that its boot loader still has.
+    pub(super) image: usize,
+    pub(super) oldest: usize,
+    /// The image to which the operator has asked it to upgrade the schema.
+    pub(super) wish: Option<usize>,
     // In memory.
     pub(super) laid: bool,
     pub(super) named: bool,
@@ -134,6 +171,9 @@ impl Machine {
             etcd: None,
             directory: Directory::Empty,
             identity: false,
+            image: FIRST,
+            oldest: 0,
+            wish: None,
             laid: false,
             named: false,
             etcd_runs: false,
@@ -414,7 +454,7 @@ impl Content {
         Self {
             exists: false,
             generation: None,
-            schema: SchemaVersion::Absent,
+            schema: Steps::default(),
             secret: false,
             administrator: false,
             dhcp: false,

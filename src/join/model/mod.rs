@@ -16,7 +16,7 @@ use super::drive::{End, Round, Seat};
 use super::machine::{Decision, Next};
 use super::tables::{Failover, Tables};
 use super::testing;
-use super::world::{Answer, Data, EtcdRecord, Facts, Record, Says};
+use super::world::{Answer, Data, EtcdRecord, Facts, Record, Says, SchemaVersion};
 use crate::ticket::Kind;
 
 /// A rule that is broken on purpose, to see that the test finds it.
@@ -36,6 +36,10 @@ enum Mutation {
     AnyDatabase,
     /// Every peer is taken for one that has the newest secrets at hand.
     AllAreTold,
+    /// Every peer is taken for one that runs this machine's version.
+    AllRunThis,
+    /// A schema that a newer version has begun is taken for this one's.
+    NoneIsNewer,
 }
 
 /// How much may go wrong.
@@ -104,7 +108,13 @@ impl Run {
         }
         let own = ticket.own().unwrap();
         self.mutate(machine, &mut record);
-        let seat = Seat { ticket: &ticket, own, tables: &self.tables[machine], upgrade: false };
+        let (image, wish) = {
+            let cluster = self.cluster.borrow();
+            (cluster.machines[machine].image, cluster.machines[machine].wish)
+        };
+        let mut tables = self.tables[machine].clone();
+        cluster::version(image).clone_into(&mut tables.image.version);
+        let seat = Seat { ticket: &ticket, own, tables: &tables, upgrade: wish == Some(image) };
         let next = self.rounds[machine].next(&seat, &record);
         if matches!(next.decision, Decision::Do(_) | Decision::Keep(_)) {
             let now = self.cluster.borrow().now;
@@ -118,8 +128,23 @@ impl Run {
             self.memory[machine] = Some(record);
         }
         if let Some(end) = end {
+            self.leaves_nothing_old(machine);
+            if end == End::Joined {
+                self.cluster.borrow_mut().machines[machine].wish = None;
+            }
             self.rounds[machine] = Round::default();
             self.ends[machine] = Some((next, end));
+        }
+    }
+
+    /// A round has ended: a region that has seen that the schema is newer runs no MAAS any more.
+    fn leaves_nothing_old(&mut self, machine: usize) {
+        let told = self.places[machine].told.schema.as_ref().map(|schema| &schema.version);
+        let mut cluster = self.cluster.borrow_mut();
+        let runs = cluster.machines[machine].units.contains("maas-regiond.service");
+        if runs && matches!(told, Some(SchemaVersion::Newer(_))) {
+            let name = cluster.machines[machine].ticket.node.clone();
+            cluster.breach(format!("{name} runs an older MAAS than has begun to change the schema"));
         }
     }
 
@@ -147,6 +172,19 @@ impl Run {
                     && let Data::Cluster(identifier) = &database.data
                 {
                     database.initialised = Some(identifier.clone());
+                }
+            }
+            Mutation::AllRunThis => {
+                let own = cluster::version(cluster.machines[machine].image);
+                for says in facts.peers.iter_mut().flatten().filter_map(|peer| peer.says.as_mut()) {
+                    own.clone_into(&mut says.version);
+                }
+            }
+            Mutation::NoneIsNewer => {
+                if let Some(schema) = &mut facts.schema
+                    && matches!(schema.version, SchemaVersion::Newer(_))
+                {
+                    schema.version = SchemaVersion::Same;
                 }
             }
             Mutation::AllAreTold => {
@@ -177,7 +215,7 @@ impl Run {
     }
 
     fn fault(&mut self, weather: Weather, machine: usize) {
-        let kind = self.cluster.borrow_mut().dice.roll(16);
+        let kind = self.cluster.borrow_mut().dice.roll(20);
         let what = [
             "killed",
             "killed",
@@ -195,6 +233,10 @@ impl Run {
             "told",
             "there while secrets are rotated",
             "re-imaged",
+            "booted with the newest version",
+            "booted with the newest version",
+            "booted with an older version",
+            "asked to upgrade the schema",
         ];
         self.trace.push(format!("tick {}: machine {machine} is {}", self.cluster.borrow().now, what[kind]));
         match kind {
@@ -215,8 +257,24 @@ impl Run {
             10 => self.cluster.borrow_mut().cut.clear(),
             11..=13 => self.apply(machine),
             14 => self.cluster.borrow_mut().vault += 1,
-            _ => self.reimage(weather, machine),
+            15 => self.reimage(weather, machine),
+            16 | 17 => self.boot(machine, cluster::NEWEST),
+            18 => self.boot(machine, cluster::FIRST),
+            _ => {
+                let mut cluster = self.cluster.borrow_mut();
+                cluster.machines[machine].wish = Some(cluster.machines[machine].image);
+            }
         }
+    }
+
+    /// Another version is booted, where the boot loader has it.
+    fn boot(&mut self, machine: usize, image: usize) {
+        self.kill(machine);
+        let mut cluster = self.cluster.borrow_mut();
+        let machine = &mut cluster.machines[machine];
+        machine.power_off();
+        machine.on = true;
+        machine.image = image.max(machine.oldest);
     }
 
     /// A ticket arrives; the join leaves the round that it is in.
@@ -253,6 +311,9 @@ impl Run {
                 machine.etcd = None;
                 machine.directory = Directory::Empty;
                 machine.identity = false;
+                // A person may have the older image at hand.
+                machine.oldest = 0;
+                machine.wish = None;
             }
         }
         cluster.forget_the_wiped();
@@ -283,8 +344,14 @@ impl Run {
         spare && others.clone().all(member) && others.filter(region).all(rows)
     }
 
-    /// The faults stop: everything is switched on and linked, and has the secrets as they are now.
+    /// The faults stop: everything is switched on and linked, and has the secrets as they are now. Where an upgrade was
+    /// begun, the operator brings it to its end.
     fn calm(&mut self) {
+        let begun = self.cluster.borrow().machines.iter().any(|machine| machine.image == cluster::NEWEST);
+        for machine in (0..4).filter(|_| begun) {
+            self.boot(machine, cluster::NEWEST);
+            self.cluster.borrow_mut().machines[machine].wish = Some(cluster::NEWEST);
+        }
         {
             let mut cluster = self.cluster.borrow_mut();
             cluster.cut.clear();
@@ -379,6 +446,12 @@ impl Run {
         if behind > 0 || passwords.is_some_and(|generation| generation != cluster.vault) {
             return Err(format!("joined, and {behind} machines run with old secrets; the database has {passwords:?}"));
         }
+        let images: std::collections::BTreeSet<_> = cluster.machines.iter().map(|machine| machine.image).collect();
+        let leader = (0..4).find(|machine| cluster.leads(*machine));
+        let schema = leader.and_then(|leader| cluster.content(leader)).map(|content| content.schema);
+        if schema.is_some_and(|schema| images.iter().any(|image| schema.seen_by(*image) != SchemaVersion::Same)) {
+            return Err(format!("joined, and the images are {images:?}, the schema {schema:?}"));
+        }
         match (clusters.len(), databases.len(), leaders, cluster.lost()) {
             (1, 1, 1, false) => Ok(()),
             found => Err(format!("joined, but not one cluster with all rows: {found:?}")),
@@ -394,7 +467,8 @@ fn new_machine() -> Says {
         database: false,
         generation: 1,
         secrets_generation: 1,
-        version: "2026.11.1".to_owned(),
+        version: cluster::version(cluster::FIRST).to_owned(),
+        racks: std::collections::BTreeMap::new(),
     }
 }
 
@@ -439,6 +513,8 @@ fn a_broken_rule_is_found() {
         Mutation::EverybodyLeads,
         Mutation::AnyDatabase,
         Mutation::AllAreTold,
+        Mutation::AllRunThis,
+        Mutation::NoneIsNewer,
     ] {
         let found = runs(5000..6000, Weather::Hopeless, Failover::Automatic, mutation);
         assert!(found.is_err(), "{mutation:?} was not noticed");

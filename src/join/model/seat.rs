@@ -1,13 +1,14 @@
 //! One machine's world in the model: answers out of the cluster's truth, actions that change it.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::super::world::{
-    Action, Answer, Data, Database, DhcpPair, Etcd, EtcdRecord, Facts, Local, Member, Peer, Question, Rack, Record,
-    Region, Says, Schema, SchemaVersion, Trouble, World,
+    Action, Answer, Data, Database, DhcpPair, Etcd, EtcdRecord, Facts, Local, Member, Namesake, Peer, Question, Rack,
+    Record, Region, Says, Schema, SchemaVersion, Trouble, World,
 };
-use super::cluster::{self, Cluster, Directory};
+use super::cluster::{self, Cluster, Directory, Steps};
 use crate::ticket::Kind;
 
 /// The world of one machine.
@@ -46,6 +47,7 @@ impl World for Place {
 fn answer(cluster: &Cluster, here: usize, question: Question, facts: &mut Facts) -> Result<(), Trouble> {
     match question {
         Question::Local => facts.local = Some(local(cluster, here)),
+        Question::Name => facts.namesake = Some(Namesake(None)),
         Question::Etcd => facts.etcd = Some(etcd(cluster, here)),
         Question::Peers => facts.peers = Some(peers(cluster, here)),
         Question::Database => facts.database = Some(database(cluster, here)?),
@@ -106,7 +108,8 @@ fn peer(cluster: &Cluster, here: usize, other: usize, name: &str) -> Peer {
         database: machine.directory != Directory::Empty,
         generation: machine.ticket.generation,
         secrets_generation: machine.record.secrets_generation,
-        version: "2026.11.1".to_owned(),
+        version: cluster::version(machine.image).to_owned(),
+        racks: BTreeMap::new(),
     };
     let answer = match cluster.quorum_of(other) {
         Some(quorum) => Answer::Quorum(members(cluster, quorum)),
@@ -170,7 +173,7 @@ fn schema(cluster: &Cluster, here: usize) -> Result<Schema, Trouble> {
     Ok(Schema {
         database_exists: content.exists,
         secrets_generation: content.generation,
-        version: content.schema.clone(),
+        version: content.schema.seen_by(cluster.machines[here].image),
         secret_right: content.secret,
         administrator: content.administrator,
     })
@@ -221,6 +224,11 @@ fn witness(cluster: &mut Cluster, here: usize, told: &Facts, action: &Action) {
     let led = told.database.as_ref().and_then(|database| database.leader.as_ref()) == Some(&name);
     let schema = told.schema.as_ref();
     let wants = cluster.machines[here].ticket.generation;
+    let image = cluster.machines[here].image;
+    let other_code = |peer: &Peer| {
+        let other = peer.says.as_ref().map_or(peer.serves, |says| says.version != cluster::version(image));
+        other && peer.name.starts_with("region")
+    };
     let complain = match action {
         Action::PrepareDatabase
             if schema.is_some_and(|schema| schema.database_exists)
@@ -249,8 +257,15 @@ fn witness(cluster: &mut Cluster, here: usize, told: &Facts, action: &Action) {
             });
             (elsewhere || database).then_some("bootstraps etcd while an earlier cluster's data exists")
         }
-        Action::Migrate if cluster.machines[here].record.schema_begun.is_none() => {
+        Action::Migrate if cluster.machines[here].record.schema_begun.as_deref() != Some(cluster::version(image)) => {
             Some("migrates, and does not remember which version began it")
+        }
+        Action::Migrate if cluster.machines[here].oldest < image => Some("migrates, and could boot the version before"),
+        Action::Migrate if told.peers.as_ref().is_none_or(|peers| peers.iter().any(other_code)) => {
+            Some("migrates while a region runs other code")
+        }
+        Action::Migrate if schema.is_some_and(|schema| matches!(schema.version, SchemaVersion::Newer(_))) => {
+            Some("migrates what a newer version has begun")
         }
         Action::Migrate | Action::PrepareDatabase | Action::PlaceSecret | Action::CreateAdministrator => {
             (!led || kind != Kind::Region).then_some("changes the database, and does not hold the leader lock")
@@ -284,7 +299,9 @@ fn perform(cluster: &mut Cluster, here: usize, action: &Action) -> Result<(), Tr
     match action {
         Action::LayFiles => cluster.machines[here].laid = true,
         Action::SetHostName => cluster.machines[here].named = true,
-        Action::ReloadNetwork | Action::InitialiseMaas | Action::YieldEtcdLead | Action::KeepVersion => {}
+        Action::ReloadNetwork | Action::InitialiseMaas | Action::YieldEtcdLead => {}
+        Action::KeepVersion => cluster.machines[here].oldest = cluster.machines[here].image,
+        Action::Stop { units } => cluster.machines[here].units.retain(|unit| !units.contains(unit)),
         Action::BootstrapEtcd => {
             if cluster.machines[here].etcd.is_some() {
                 return trouble("there is data");
@@ -393,6 +410,7 @@ fn membership(cluster: &mut Cluster, here: usize, action: &Action) -> Result<(),
 /// What changes MAAS's database goes through the local endpoint, and is refused where the machine does not lead.
 fn in_database(cluster: &mut Cluster, here: usize, action: &Action) -> Result<(), Trouble> {
     let generation = cluster.machines[here].ticket.generation;
+    let image = cluster.machines[here].image;
     if cluster.writable(here) != Some(here) {
         return trouble("this machine is not the primary");
     }
@@ -405,10 +423,10 @@ fn in_database(cluster: &mut Cluster, here: usize, action: &Action) -> Result<()
         }
         Action::Migrate if !content.exists => return trouble("no database"),
         Action::Migrate if cut_off => {
-            content.schema = SchemaVersion::CutOff;
+            content.schema.begun = Some(image);
             return trouble("the connection was lost");
         }
-        Action::Migrate => content.schema = SchemaVersion::Same,
+        Action::Migrate => content.schema = Steps { begun: Some(image), ended: Some(image) },
         Action::PlaceSecret => content.secret = true,
         Action::CreateAdministrator => content.administrator = true,
         Action::SetDhcp { .. } => content.dhcp = true,

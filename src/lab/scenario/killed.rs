@@ -108,16 +108,10 @@ impl Stage<'_> {
     /// Fails unless etcd's members are the voters, each once, all started and none a learner.
     pub fn check_members(&self) -> Outcome {
         let name = self.cast.voters.first().ok_or_else(|| Failure("nobody votes".into()))?;
-        let address = self.machine(name)?.identity().address;
-        let list = format!(
-            "etcdctl --cacert /etc/rolecast/ca.pem --cert /etc/rolecast/node.pem --key /etc/etcd/node.key \
-             --endpoints https://{address}:2379 member list"
-        );
         let mut voters = self.cast.voters.clone();
         voters.sort();
         self.wait("etcd's members to be the voters", self.patience(60), |stage| {
-            // ID, status, name, peer URLs, client URLs, whether a learner.
-            let listed = stage.shell(name, &list)?;
+            let listed = stage.members(name)?;
             let fields: Vec<Vec<&str>> = listed.lines().map(|line| line.split(", ").collect()).collect();
             let mut names: Vec<String> =
                 fields.iter().filter_map(|one| one.get(2)).map(|name| (*name).into()).collect();

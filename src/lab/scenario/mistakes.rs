@@ -158,7 +158,7 @@ pub const WRONG_CLOCK: Scenario = Scenario {
 };
 
 /// The last rack, off and empty: a new machine that the cluster can do without.
-fn new_rack(stage: &Stage<'_>) -> Result<String, Failure> {
+pub(super) fn new_rack(stage: &Stage<'_>) -> Result<String, Failure> {
     let rack = stage.cast.racks.last().ok_or_else(|| Failure("there is no rack".into()))?.clone();
     stage.machine(&rack)?.kill()?;
     stage.reimage(&rack)?;
@@ -166,7 +166,7 @@ fn new_rack(stage: &Stage<'_>) -> Result<String, Failure> {
 }
 
 /// The one reason is in the status and on the console, and the machine is no member.
-fn says(stage: &Stage<'_>, name: &str, words: &str) -> Outcome {
+pub(super) fn says(stage: &Stage<'_>, name: &str, words: &str) -> Outcome {
     let shown = |stage: &Stage<'_>| -> Result<String, Failure> {
         let status = stage.machine(name)?.status()?.unwrap_or_default();
         let told = ["what", "refused"].map(|field| status[field].as_str().unwrap_or_default().to_owned());
@@ -179,6 +179,11 @@ fn says(stage: &Stage<'_>, name: &str, words: &str) -> Outcome {
     stage.expect_for(&format!("{name} to stay out"), Duration::from_secs(3), |stage| {
         Ok(stage.state(name)?.text() != "joined")
     })?;
+    console_says(stage, name, words)
+}
+
+/// What a person at the console has seen since the machine was powered on.
+pub(super) fn console_says(stage: &Stage<'_>, name: &str, words: &str) -> Outcome {
     let console = crate::sys::files::read(&stage.machine(name)?.console()).map_err(crate::report::Diagnostic::from)?;
     let console = String::from_utf8_lossy(&console).into_owned();
     let since_boot = console.rsplit("--- power on").next().unwrap_or_default();
@@ -194,7 +199,7 @@ fn put_right(stage: &mut Stage<'_>, name: &str) -> Outcome {
     recovers(stage, name)
 }
 
-fn recovers(stage: &mut Stage<'_>, name: &str) -> Outcome {
+pub(super) fn recovers(stage: &mut Stage<'_>, name: &str) -> Outcome {
     let joined = stage.wait_joined(&[name], stage.patience(120))?;
     stage.seconds("put right to joined", joined, None);
     Ok(())

@@ -12,11 +12,13 @@ mod suite;
 
 mod api;
 mod cold_start;
+mod departed;
 mod dhcp;
 mod first_boot;
 mod killed;
 mod leader;
 mod mistakes;
+mod operator;
 mod partition;
 mod rack;
 mod reboot;
@@ -88,9 +90,12 @@ pub const ALL: &[Scenario] = &[
     mistakes::UNREACHABLE_PEERS,
     mistakes::WRONG_ROLE,
     mistakes::WRONG_CLOCK,
+    operator::APPLY,
     rotation::ROTATION,
     reboot::REBOOTS,
     rotation::NO_SECRET_SHOWS,
+    // Leaves a cluster of another name; those that follow begin with empty machines.
+    departed::REGION_DEPARTS,
     cold_start::STANDBY_FIRST,
     killed::JOIN_KILLED,
 ];

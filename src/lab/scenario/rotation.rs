@@ -6,6 +6,7 @@ use crate::lab::machine::Exec;
 use crate::lab::timeline::measure;
 use crate::seed::Vault;
 
+use super::operator;
 use super::stage::{Failure, Outcome, Stage};
 use super::{Begins, CONTAINERS, Scenario};
 
@@ -13,7 +14,7 @@ use super::{Begins, CONTAINERS, Scenario};
 pub const ROTATION: Scenario = Scenario {
     name: "rotation",
     number: 13,
-    proves: "Every secret is rotated on a live cluster with writes going on, and the old ones open nothing",
+    proves: "Every secret is rotated over SSH on a live cluster with writes going on, and the old ones open nothing",
     on: CONTAINERS,
     begins: Begins::Formed,
     run: |stage| {
@@ -24,13 +25,9 @@ pub const ROTATION: Scenario = Scenario {
         let changed = vault.rotate(&[], now())?;
         stage.tell(&format!("rotated: {}", changed.join(", ")));
         file.replace(&old, &vault)?;
-        for name in stage.cast.everyone() {
-            let ticket = stage.lab.plant(stage.spec, name)?.ticket.write();
-            let accept = Exec::new("/usr/libexec/rolecast/rolecast-join", &["accept"]).input(ticket);
-            stage.machine(name)?.exec(&accept)?.expect(&format!("give {name} its new secrets"))?;
-        }
+        let everyone: Vec<&str> = stage.cast.everyone();
+        operator::apply(stage, &everyone)?;
         let wanted = vault.generation;
-        let everyone = stage.cast.everyone();
         stage.expect_within("every machine to run with the new secrets", stage.patience(240), |stage| {
             for name in &everyone {
                 let record = stage.shell(name, "cat /var/lib/rolecast/join.json")?;
@@ -133,7 +130,8 @@ fn values(vault: &Vault) -> BTreeSet<String> {
     values
 }
 
-fn now() -> u64 {
+/// Seconds since the Epoch.
+pub fn now() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
 }

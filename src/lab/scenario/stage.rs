@@ -13,7 +13,7 @@ use crate::lab::machine::{BackEnd, Exec, Machine};
 use crate::lab::timeline::measure::{self, Of};
 use crate::lab::timeline::{EntryKind, Figure, Machine as State, Recorder, Seen};
 use crate::report::{Diagnostic, Report};
-use crate::seed::Planted;
+use crate::seed::{Planted, Terms};
 use crate::spec::{OptionValue, Spec};
 
 use super::cast::Cast;
@@ -136,7 +136,7 @@ impl Stage<'_> {
 
     /// Puts the seed of the node `whose` into the source of `name`.
     pub fn seed_of(&self, name: &str, whose: &str, change: impl FnOnce(&mut Planted)) -> Outcome {
-        let mut planted = self.lab.plant(self.spec, whose)?;
+        let mut planted = self.lab.plant(self.spec, whose, Terms::default())?;
         change(&mut planted);
         Ok(self.machine(name)?.set_seed(Some(&planted.nocloud()))?)
     }

@@ -14,6 +14,7 @@ use crate::lab::machine::Exec;
 use crate::lab::observe::Observer;
 use crate::lab::timeline::{EntryKind, Figure, Live, Played, Recorder, Recording, Verdict};
 use crate::report::{Diagnostic, Kind};
+use crate::seed::Terms;
 use crate::spec::Spec;
 use crate::sys::files;
 
@@ -23,7 +24,7 @@ use super::stage::{Failure, Outcome, Stage};
 use super::{ALL, Begins, Scenario};
 
 /// The client that every scenario has.
-const STATION: &str = "c1";
+pub const STATION: &str = "c1";
 
 /// The client on the other side of a partition.
 pub const OTHER_STATION: &str = "c2";
@@ -209,7 +210,7 @@ impl Company<'_> {
     /// Every machine's own seed, whatever a scenario put in its place.
     fn sow(&self) -> Outcome {
         for machine in self.lab.machines() {
-            let seed = self.lab.plant(self.spec, &machine.identity().name)?.nocloud();
+            let seed = self.lab.plant(self.spec, &machine.identity().name, Terms::default())?.nocloud();
             machine.set_seed(Some(&seed))?;
         }
         Ok(())
