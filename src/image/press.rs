@@ -11,7 +11,7 @@ use crate::lock::Lock;
 use crate::plan::materials::Material;
 use crate::plan::{Format, Late};
 use crate::report::{Diagnostic, Kind, Progress, Report, Unit};
-use crate::store::{Store, StoreError};
+use crate::store::{Poured, Store, StoreError};
 use crate::sys::files;
 use crate::tree::{Content, Kind as NodeKind, Tree};
 
@@ -52,6 +52,8 @@ pub struct Request<'a> {
     pub released: i64,
     /// The finished root.
     pub tree: &'a Tree,
+    /// Its digest ([`Tree::digest`]): what the image shows.
+    pub shown: Digest,
     /// The stored tree, with places and origins.
     pub stored: Digest,
     /// The tool layer's tree: stub and boot loader.
@@ -103,7 +105,6 @@ pub fn press(
     let planned = plan_outputs(request, sealed.as_ref(), store, progress)?;
     let total = planned.iter().map(|(_, _, recipe)| recipe.length()).sum();
     let task = progress.begin(&format!("write {}", request.role), total, Unit::Bytes);
-    let mut outputs = Vec::new();
     let mut folders: BTreeSet<PathBuf> =
         planned.iter().map(|(_, file, _)| directory.join(file).with_file_name("")).collect();
     folders.insert(directory.to_owned());
@@ -112,15 +113,25 @@ pub fn press(
         // A build that was killed while it wrote leaves half an image, which nobody else would remove.
         files::remove_abandoned(folder).map_err(Diagnostic::from)?;
     }
-    for (format, file, recipe) in &planned {
-        let path = directory.join(file);
-        let poured = store.pour(recipe, &path, &|bytes| task.advance(bytes))?;
-        outputs.push(Output { format: *format, file: file.clone(), size: poured.size, sha256: poured.digest });
-    }
+    let pour = || -> Result<Vec<Output>, Report> {
+        let mut outputs = Vec::new();
+        for (format, file, recipe) in &planned {
+            let path = directory.join(file);
+            let poured = store.pour(recipe, &path, &|bytes| task.advance(bytes))?;
+            outputs.push(Output { format: *format, file: file.clone(), size: poured.size, sha256: poured.digest });
+        }
+        Ok(outputs)
+    };
+    let describe = || {
+        let _task = progress.begin(&format!("describe {}", request.role), 0, Unit::Things);
+        sbom::documents(request, store)
+    };
+    let (outputs, bills) = rayon::join(pour, describe);
+    let (outputs, bills) = (outputs?, bills?);
     drop(task);
-    let root = sealed.as_ref().map(|sealed| root_facts(sealed, store)).transpose()?;
+    let root = sealed.as_ref().map(|sealed| root_facts(sealed, &planned, &outputs, store)).transpose()?;
     let boot = sealed.as_ref().map(|sealed| boot_facts(request, sealed, store)).transpose()?;
-    let documents = documents(request, &outputs, directory, store, progress)?;
+    let documents = documents(request, bills, &outputs, directory)?;
     let manifest = manifest(request, root, boot, outputs, documents);
     let text = manifest.to_text().map_err(|error| Diagnostic::error(Kind::Internal, error.to_string()))?;
     files::write_atomically(&directory.join("manifest.json"), text.as_bytes()).map_err(Diagnostic::from)?;
@@ -134,16 +145,13 @@ pub fn press(
     Ok(Pressed { manifest, recipes })
 }
 
-/// Writes what is said about the outputs: the SBOMs, and provenance over them and the outputs.
+/// Writes what is said about the outputs: the SBOMs `texts`, and provenance over them and the outputs.
 fn documents(
     request: &Request<'_>,
+    mut texts: Vec<sbom::Document>,
     outputs: &[Output],
     directory: &Path,
-    store: &Store,
-    progress: &dyn Progress,
 ) -> Result<Vec<Document>, Report> {
-    let _task = progress.begin(&format!("describe {}", request.role), 0, Unit::Things);
-    let mut texts = sbom::documents(request, store)?;
     let sboms = texts.iter().map(|(name, text)| ((*name).to_owned(), Digest::of(text)));
     let outputs = outputs.iter().map(|output| (output.file.clone(), output.sha256));
     let subjects: Vec<(String, Digest)> = outputs.chain(sboms).collect();
@@ -239,8 +247,19 @@ fn plan_outputs(
     Ok(planned)
 }
 
-fn root_facts(sealed: &Sealed, store: &Store) -> Result<RootFacts, Report> {
-    let squashfs = store.digest_of(&sealed.root.squashfs)?;
+fn root_facts(
+    sealed: &Sealed,
+    planned: &[Planned],
+    outputs: &[Output],
+    store: &Store,
+) -> Result<RootFacts, Report> {
+    let root = &sealed.root.squashfs;
+    // An update holds the root as a file of its own, which was hashed as it was written.
+    let poured = planned.iter().zip(outputs).find(|((_, _, recipe), _)| recipe.is_same(root));
+    let squashfs = match poured {
+        Some((_, output)) => Poured { digest: output.sha256, size: output.size },
+        None => store.digest_of(root)?,
+    };
     Ok(RootFacts {
         hash: sealed.root.root_hash,
         size: squashfs.size,
@@ -280,7 +299,7 @@ fn manifest(
         distribution: request.distribution.to_owned(),
         lock: request.lock,
         released: format_rfc3339(request.released),
-        tree: tree_facts(request.tree),
+        tree: tree_facts(request.tree, request.shown),
         root,
         boot,
         late: request.late.clone(),
@@ -291,8 +310,8 @@ fn manifest(
     }
 }
 
-fn tree_facts(tree: &Tree) -> TreeFacts {
-    let mut facts = TreeFacts { digest: tree.digest(), files: 0, directories: 0, links: 0, bytes: 0 };
+fn tree_facts(tree: &Tree, digest: Digest) -> TreeFacts {
+    let mut facts = TreeFacts { digest, files: 0, directories: 0, links: 0, bytes: 0 };
     for (path, node) in tree.iter() {
         match &node.kind {
             NodeKind::Directory => facts.directories += 1,

@@ -9,7 +9,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ use crate::plan::{Before, LayerStep};
 use crate::report::{Diagnostic, Kind as Problem, Report};
 use crate::store::{Scratch, Store};
 use crate::sys::files::Context as _;
-use crate::sys::sandbox::{Mode, Sandbox};
+use crate::sys::sandbox::{Helper, Mode, Sandbox};
 use crate::tree::{Content, Kind, Meta, Node, Origin, Tree, TreePath};
 
 use super::accounts::{Account, Accounts};
@@ -76,7 +76,9 @@ pub struct Job<'a> {
 #[derive(Debug)]
 pub struct Workshop<'a> {
     store: &'a Store,
-    sandbox: Sandbox,
+    helper: Helper,
+    /// Found when it is first needed: a build that finds everything in the store starts nothing.
+    sandbox: OnceLock<Sandbox>,
     scratch: Scratch,
     /// Directories of the checkouts on disk, the uppermost first, by their trees. The inner lock is held while one is
     /// made, so that two children of one parent wait for one checkout.
@@ -96,15 +98,16 @@ struct Configured {
 }
 
 impl<'a> Workshop<'a> {
-    /// A workshop over `store`.
+    /// A workshop over `store`; `helper` starts our own executable.
     ///
     /// # Errors
     /// When the store does not take a working directory.
-    pub fn new(store: &'a Store, sandbox: Sandbox) -> Result<Self, Report> {
+    pub fn new(store: &'a Store, helper: Helper) -> Result<Self, Report> {
         let scratch = store.scratch("layers").map_err(Diagnostic::from)?;
         let workshop = Self {
             store,
-            sandbox,
+            helper,
+            sandbox: OnceLock::new(),
             scratch,
             checkouts: Mutex::default(),
             next: AtomicUsize::new(0),
@@ -112,6 +115,18 @@ impl<'a> Workshop<'a> {
         };
         workshop.sweep();
         Ok(workshop)
+    }
+
+    /// The way to isolate programs here, tried once. Asked for before anything is downloaded, it tells a person in time.
+    ///
+    /// # Errors
+    /// When there is none: why not, and what to do about it.
+    pub fn sandbox(&self) -> Result<&Sandbox, Report> {
+        if let Some(sandbox) = self.sandbox.get() {
+            return Ok(sandbox);
+        }
+        let sandbox = Sandbox::probe(self.helper.clone(), self.scratch.path())?;
+        Ok(self.sandbox.get_or_init(|| sandbox))
     }
 
     /// Removes what killed builds left and the store could not: files that belong to ids of the namespace.
@@ -253,7 +268,7 @@ impl<'a> Workshop<'a> {
     ) -> Result<Vec<(Digest, u64)>, Report> {
         let store = self.store.root().to_owned();
         let task = Task { store, scratch: self.scratch.path().to_owned(), request };
-        let mut inside = self.sandbox.start("layer")?;
+        let mut inside = self.sandbox()?.start("layer")?;
         let lost = |error: io::Error| {
             Diagnostic::error(Problem::World, format!("the sandbox of the layer `{layer}` ended: {error}"))
                 .hint("was it killed? The next run does this step again")
@@ -323,7 +338,7 @@ impl Drop for Workshop<'_> {
             }
         }
         // As root the scratch removes itself; otherwise its files belong to ids that only the namespace owns.
-        if matches!(self.sandbox.mode(), Mode::User { .. }) {
+        if matches!(self.sandbox.get().map(Sandbox::mode), Some(Mode::User { .. })) {
             self.remove(path);
         }
     }
@@ -336,7 +351,7 @@ impl Workshop<'_> {
         }
         let request = Request::Remove { directory: directory.to_owned() };
         let task = Task { store: self.store.root().to_owned(), scratch: self.scratch.path().to_owned(), request };
-        if let Ok(mut inside) = self.sandbox.start("layer") {
+        if let Ok(mut inside) = self.sandbox().and_then(|sandbox| Ok(sandbox.start("layer")?)) {
             let _ = inside.connection.send(&task);
             let _ = inside.connection.receive::<Answer>();
         }

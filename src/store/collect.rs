@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rayon::prelude::*;
+use serde::de::IgnoredAny;
 
 use crate::digest::Digest;
 use crate::sys::files::Context as _;
@@ -66,7 +67,7 @@ impl Store {
             let used = metadata.modified().on("read", &path)?;
             let fresh = SystemTime::now().duration_since(used).unwrap_or_default() <= age;
             let stored = fs::read(&path).on("read", &path)?;
-            match Stored::parse(&stored) {
+            match Stored::<IgnoredAny>::parse(&stored) {
                 Some(stored) if fresh => needed.extend(stored.objects),
                 _ => {
                     fs::remove_file(&path).on("remove", &path)?;

@@ -4,8 +4,7 @@ use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom, Write};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use crate::digest::{Digest, Hasher};
 use crate::format::recipe::{Bytes, Recipe};
@@ -13,8 +12,11 @@ use crate::sys::files::{Context as _, Pending};
 
 use super::{Store, StoreError};
 
-/// How much is read, hashed and written at once.
-const CHUNK: usize = 1 << 20;
+/// How much is read, hashed and written at once: a few lie in a processor's cache.
+const CHUNK: usize = 256 << 10;
+
+/// How many chunks wait for the hash at once.
+const WAITING: usize = 16;
 
 /// What was poured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +30,26 @@ pub struct Poured {
 /// A run of bytes on its way to the hash.
 enum Run {
     Bytes(Arc<[u8]>, std::ops::Range<usize>),
-    Chunk(Vec<u8>),
+    /// The first bytes of a buffer of [`CHUNK`] bytes.
+    Chunk(Box<[u8]>, usize),
     Zeros(u64),
+}
+
+/// Buffers that were used and can be used again: a fresh one costs as much as reading into it.
+#[derive(Default)]
+struct Spare(Mutex<Vec<Box<[u8]>>>);
+
+impl Spare {
+    fn take(&self) -> Box<[u8]> {
+        let spare = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        spare.unwrap_or_else(|| vec![0; CHUNK].into_boxed_slice())
+    }
+
+    fn give_back(&self, run: Run) {
+        if let Run::Chunk(buffer, _) = run {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+        }
+    }
 }
 
 /// What a run of zeros is handed out as.
@@ -39,7 +59,7 @@ impl Run {
     fn each_chunk(&self, take: &mut dyn FnMut(&[u8])) {
         match self {
             Self::Bytes(bytes, range) => take(&bytes[range.clone()]),
-            Self::Chunk(chunk) => take(chunk),
+            Self::Chunk(buffer, length) => take(&buffer[..*length]),
             Self::Zeros(length) => {
                 let mut left = *length;
                 while left > 0 {
@@ -70,7 +90,22 @@ impl Store {
     /// # Errors
     /// When an object is missing or too short.
     pub fn digest_of(&self, recipe: &Recipe) -> Result<Poured, StoreError> {
-        pour_into(self, recipe, None, Path::new(""), &|_| {})
+        match self.whole_object(recipe)? {
+            Some(digest) => {
+                self.open_verified(&digest)?;
+                Ok(Poured { digest, size: recipe.length() })
+            }
+            None => pour_into(self, recipe, None, Path::new(""), &|_| {}),
+        }
+    }
+
+    /// The object that is all of the recipe, if one is: what it is poured to has its name for a digest.
+    fn whole_object(&self, recipe: &Recipe) -> Result<Option<Digest>, StoreError> {
+        let mut leaves = recipe.leaves();
+        let (Some(leaf), None) = (leaves.next(), leaves.next()) else { return Ok(None) };
+        let Bytes::Object { object, offset: 0, length } = leaf.bytes else { return Ok(None) };
+        let size = self.open_object(object)?.metadata().on("read", &self.object_path(object))?.len();
+        Ok((size == *length).then_some(*object))
     }
 
     /// All bytes of a small recipe.
@@ -88,19 +123,26 @@ impl Store {
     /// # Errors
     /// When an object is missing or too short.
     pub fn feed(&self, recipe: &Recipe, take: &mut dyn FnMut(&[u8])) -> Result<(), StoreError> {
-        self.each_run(recipe, &mut |run| {
+        let spare = Spare::default();
+        self.each_run(recipe, &spare, &mut |run| {
             run.each_chunk(take);
+            spare.give_back(run);
             Ok(())
         })
     }
 
     /// Reads the recipe front to back.
-    fn each_run(&self, recipe: &Recipe, take: &mut dyn FnMut(Run) -> Result<(), StoreError>) -> Result<(), StoreError> {
+    fn each_run(
+        &self,
+        recipe: &Recipe,
+        spare: &Spare,
+        take: &mut dyn FnMut(Run) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         for piece in recipe.pieces() {
             match &piece.bytes {
                 Bytes::Literal(bytes) => take(Run::Bytes(bytes.clone(), 0..bytes.len()))?,
                 Bytes::Zeros(length) => take(Run::Zeros(*length))?,
-                Bytes::Recipe(inner) => self.each_run(inner, take)?,
+                Bytes::Recipe(inner) => self.each_run(inner, spare, take)?,
                 Bytes::Object { object, offset, length } => {
                     let mut file = self.open_object(object)?;
                     let size = file.metadata().on("read", &self.object_path(object))?.len();
@@ -115,8 +157,10 @@ impl Store {
                     let mut position = *offset;
                     let mut left = *length;
                     while left > 0 {
-                        let mut chunk = vec![0; usize::try_from(left).unwrap_or(CHUNK).min(CHUNK)];
-                        match file.read_exact_at(&mut chunk, position) {
+                        let mut buffer = spare.take();
+                        let chunk_length = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
+                        let chunk = &mut buffer[..chunk_length];
+                        match file.read_exact_at(chunk, position) {
                             Ok(()) => {}
                             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                                 return Err(self.discard(object));
@@ -126,9 +170,9 @@ impl Store {
                         position += chunk.len() as u64;
                         left -= chunk.len() as u64;
                         if let Some(hasher) = &mut hasher {
-                            hasher.update(&chunk);
+                            hasher.update(chunk);
                         }
-                        take(Run::Chunk(chunk))?;
+                        take(Run::Chunk(buffer, chunk_length))?;
                     }
                     if let Some(hasher) = hasher {
                         if hasher.finish() != *object {
@@ -154,26 +198,29 @@ pub fn pour_into(
     path: &Path,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<Poured, StoreError> {
-    let (sender, receiver) = mpsc::sync_channel::<Run>(8);
+    let known = store.whole_object(recipe)?;
+    let spare = &Spare::default();
+    let (sender, receiver) = mpsc::sync_channel::<Run>(WAITING);
     std::thread::scope(|scope| {
         let hashing = scope.spawn(move || {
             let mut hasher = Hasher::new();
             for run in receiver {
                 run.each_chunk(&mut |chunk| hasher.update(chunk));
+                spare.give_back(run);
             }
             hasher.finish()
         });
         let mut size = 0;
-        let outcome = store.each_run(recipe, &mut |run| {
+        let outcome = store.each_run(recipe, spare, &mut |run| {
             let length = match &run {
                 Run::Bytes(_, range) => range.len() as u64,
-                Run::Chunk(chunk) => chunk.len() as u64,
+                Run::Chunk(_, length) => *length as u64,
                 Run::Zeros(length) => *length,
             };
             if let Some(file) = file.as_deref_mut() {
                 match &run {
                     Run::Bytes(bytes, range) => file.write_all(&bytes[range.clone()]).on("write", path)?,
-                    Run::Chunk(chunk) => file.write_all(chunk).on("write", path)?,
+                    Run::Chunk(buffer, length) => file.write_all(&buffer[..*length]).on("write", path)?,
                     Run::Zeros(length) => {
                         file.seek(SeekFrom::Current(length.cast_signed())).on("write", path)?;
                     }
@@ -181,12 +228,17 @@ pub fn pour_into(
             }
             size += length;
             progress(length);
-            // The hashing thread only ends before the sender when it panics; `join` then says so.
-            let _ = sender.send(run);
+            match known {
+                // `each_run` compares the bytes with that name.
+                Some(_) => spare.give_back(run),
+                // The hashing thread only ends before the sender when it panics; `join` then says so.
+                None => drop(sender.send(run)),
+            }
             Ok(())
         });
         drop(sender);
-        let digest = hashing.join().map_err(|_| io::Error::other("the hashing thread failed")).on("hash", path)?;
+        let hashed = hashing.join().map_err(|_| io::Error::other("the hashing thread failed")).on("hash", path)?;
+        let digest = known.unwrap_or(hashed);
         outcome?;
         if let Some(file) = file {
             // A hole at the end exists only once the length says so.

@@ -1,11 +1,12 @@
 //! Results of steps, by key.
 
 use std::fs::{self, File, Permissions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{Digest, Key};
@@ -16,22 +17,24 @@ use super::{Store, StoreError};
 
 /// A result as stored.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Stored {
+pub(super) struct Stored<T> {
     step: String,
     inputs: Vec<(String, String)>,
     /// Every object that the value needs, directly or through a tree.
     pub(super) objects: Vec<Digest>,
-    value: serde_json::Value,
+    value: T,
 }
 
-impl Stored {
+impl<T: DeserializeOwned> Stored<T> {
     /// Reads a result's file: a line with the digest of what follows, and JSON. None when it is anything else.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let (line, json) = bytes.split_at_checked(65)?;
         let sum = std::str::from_utf8(line).ok()?.strip_suffix('\n')?;
         (Digest::parse(sum).ok()? == Digest::of(json)).then(|| serde_json::from_slice(json).ok())?
     }
+}
 
+impl<T: Serialize> Stored<T> {
     fn write(&self) -> serde_json::Result<Vec<u8>> {
         let json = serde_json::to_vec(self)?;
         let mut bytes = format!("{}\n", Digest::of(&json)).into_bytes();
@@ -62,30 +65,22 @@ impl Store {
     /// When a result is there but cannot be read. One that was altered, or is another step's, counts as absent.
     pub fn result<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>, StoreError> {
         let path = self.result_path(key);
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).on("read", &path)?,
         };
-        let Some(stored) = Stored::parse(&bytes) else { return Ok(None) };
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).on("read", &path)?;
+        let Some(stored) = Stored::<T>::parse(&bytes) else { return Ok(None) };
         if stored.step != key.step() || stored.inputs != key.inputs() {
             return Ok(None);
         }
         if !stored.objects.iter().all(|digest| self.has(digest)) {
             return Ok(None);
         }
-        self.touch(&path);
-        Ok(serde_json::from_value(stored.value).ok())
-    }
-
-    /// Notes that a result was used, so that a collection keeps it: once a day is enough, and failing is no harm.
-    fn touch(&self, path: &std::path::Path) {
-        let now = std::time::SystemTime::now();
-        let Ok(file) = File::options().write(true).open(path) else { return };
-        let used = file.metadata().and_then(|metadata| metadata.modified());
-        if used.is_ok_and(|used| now.duration_since(used).is_ok_and(|age| age.as_secs() > 24 * 3600)) {
-            let _ = file.set_modified(now);
-        }
+        note_use(&file, &path);
+        Ok(Some(stored.value))
     }
 
     /// Whether [`Store::result`] would find something.
@@ -93,7 +88,7 @@ impl Store {
     /// # Errors
     /// As there.
     pub fn knows(&self, key: &Key) -> Result<bool, StoreError> {
-        Ok(self.result::<serde_json::Value>(key)?.is_some())
+        Ok(self.result::<IgnoredAny>(key)?.is_some())
     }
 
     /// Records a step's result. `objects` names every object that is needed to use it.
@@ -105,7 +100,6 @@ impl Store {
         if let Some(directory) = path.parent() {
             make_room(directory)?;
         }
-        let value = serde_json::to_value(value).map_err(io::Error::other).on("write", &path)?;
         let stored = Stored { step: key.step().to_owned(), inputs: key.inputs().to_vec(), objects, value };
         let bytes = stored.write().map_err(io::Error::other).on("write", &path)?;
         let mut pending = Pending::create(&path)?;
@@ -136,13 +130,24 @@ impl Store {
         let mut nearest: Option<Vec<_>> = None;
         for path in paths {
             let Ok(bytes) = fs::read(&path) else { continue };
-            let Some(stored) = Stored::parse(&bytes) else { continue };
+            let Some(stored) = Stored::<IgnoredAny>::parse(&bytes) else { continue };
             let changed = changed_inputs(&stored.inputs, key.inputs());
             if nearest.as_ref().is_none_or(|best| changed.len() < best.len()) {
                 nearest = Some(changed);
             }
         }
         nearest.map_or(Miss::NeverRun, Miss::Changed)
+    }
+}
+
+/// Notes that a result was used, so that a collection keeps it: once a day is enough, and failing is no harm.
+fn note_use(file: &File, path: &Path) {
+    let now = SystemTime::now();
+    let used = file.metadata().and_then(|metadata| metadata.modified());
+    if used.is_ok_and(|used| now.duration_since(used).is_ok_and(|age| age.as_secs() > 24 * 3600))
+        && let Ok(file) = File::options().write(true).open(path)
+    {
+        let _ = file.set_modified(now);
     }
 }
 

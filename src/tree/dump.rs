@@ -114,16 +114,22 @@ fn detail(text: &mut String, kind: &Kind) {
 
 /// Writes printable ASCII as it is and every other byte, the space, `\`, `=` and `,` as `\xHH`.
 fn escape(text: &mut String, bytes: &[u8]) {
-    for byte in bytes {
-        if byte.is_ascii_graphic() && !matches!(byte, b'\\' | b'=' | b',') {
-            text.push(char::from(*byte));
-        } else {
+    let is_plain = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'\\' | b'=' | b',');
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let (plain, others) = rest.split_at(rest.iter().position(|byte| !is_plain(byte)).unwrap_or(rest.len()));
+        text.push_str(std::str::from_utf8(plain).unwrap_or_default());
+        if let Some(byte) = others.first() {
             let _ = write!(text, "\\x{byte:02x}");
         }
+        rest = others.get(1..).unwrap_or_default();
     }
 }
 
 fn unescape(text: &str) -> Option<Vec<u8>> {
+    if !text.contains('\\') {
+        return Some(text.as_bytes().to_vec());
+    }
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, tail)) = rest.split_first() {
@@ -145,7 +151,7 @@ fn unescape(text: &str) -> Option<Vec<u8>> {
 /// At the first line that is none of a dump's.
 pub fn parse(text: &str) -> Result<Tree, ParseDumpError> {
     let mut origins: Vec<Arc<Origin>> = Vec::new();
-    let mut tree: Option<Tree> = None;
+    let mut nodes: Vec<(TreePath, Node)> = Vec::new();
     for (index, line) in text.lines().enumerate() {
         let fail = |what| ParseDumpError { line: index + 1, what };
         if let Some(json) = line.strip_prefix("origin\t") {
@@ -153,14 +159,9 @@ pub fn parse(text: &str) -> Result<Tree, ParseDumpError> {
             origins.push(Arc::new(origin.into()));
             continue;
         }
-        let (path, node) = parse_node(line, &origins).ok_or_else(|| fail("not a node"))?;
-        match &mut tree {
-            None if path.is_root() => tree = Some(Tree::new(node)),
-            None => return Err(fail("the root directory has to come first")),
-            Some(tree) => tree.insert(path, node).map_err(|_| fail("the node's parent is missing"))?,
-        }
+        nodes.push(parse_node(line, &origins).ok_or_else(|| fail("not a node"))?);
     }
-    tree.ok_or(ParseDumpError { line: 1, what: "empty" })
+    Tree::of_ordered(nodes).ok_or(ParseDumpError { line: 1, what: "not a tree in order" })
 }
 
 fn parse_node(line: &str, origins: &[Arc<Origin>]) -> Option<(TreePath, Node)> {

@@ -41,6 +41,28 @@ impl Tree {
         Self { nodes: BTreeMap::from([(TreePath::root(), root)]) }
     }
 
+    /// The tree of nodes that are in tree order already; none when they are not, do not begin with the root directory,
+    /// or one's parent is no directory.
+    fn of_ordered(nodes: Vec<(TreePath, Node)>) -> Option<Self> {
+        // The directories from the root to the node that was looked at last.
+        let mut above: Vec<&TreePath> = Vec::new();
+        for (index, (path, node)) in nodes.iter().enumerate() {
+            while above.last().is_some_and(|directory| !path.starts_with(directory)) {
+                above.pop();
+            }
+            let parent = above.last().map_or(0, |directory| directory.as_bytes().len());
+            let is_child = path.as_bytes().iter().rposition(|byte| *byte == b'/').unwrap_or(0) == parent;
+            let follows = index.checked_sub(1).is_none_or(|before| nodes[before].0 < *path);
+            if path.is_root() != (index == 0) || (above.is_empty() && index > 0) || !is_child || !follows {
+                return None;
+            }
+            if node.kind.is_directory() {
+                above.push(path);
+            }
+        }
+        (!nodes.is_empty()).then(|| Self { nodes: nodes.into_iter().collect() })
+    }
+
     /// The node at `path`, symbolic links not followed.
     pub fn get(&self, path: &TreePath) -> Option<&Node> {
         self.nodes.get(path)
@@ -94,7 +116,7 @@ impl Tree {
     }
 
     /// The node at `path` and everything under it, in order.
-    pub fn below<'a>(&'a self, path: &'a TreePath) -> impl Iterator<Item = (&'a TreePath, &'a Node)> {
+    pub fn below<'a>(&'a self, path: &TreePath) -> impl Iterator<Item = (&'a TreePath, &'a Node)> {
         self.nodes.range(path.clone()..).take_while(move |(other, _)| other.starts_with(path))
     }
 

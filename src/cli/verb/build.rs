@@ -24,7 +24,7 @@ use crate::plan::{self, Plan, RolePlan};
 use crate::report::{Diagnostic, Kind, Progress, Report, Unit};
 use crate::spec::Format;
 use crate::sys::files;
-use crate::sys::sandbox::{Helper, Sandbox};
+use crate::sys::sandbox::Helper;
 use crate::tree::Content;
 
 use super::cluster::now;
@@ -94,6 +94,32 @@ struct Build<'a> {
     signer: Option<&'a Signer>,
 }
 
+/// What a build needs of a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Need {
+    /// Nothing.
+    Nothing,
+    /// Its tree, which the store has.
+    Read,
+    /// Its tree, which has to be made.
+    Made,
+}
+
+/// What a build needs of the steps before the roles.
+struct Needed {
+    /// By their places in the plan.
+    layers: Vec<Need>,
+    /// Whether the initrd has to be made.
+    initrd: bool,
+}
+
+impl Needed {
+    /// Whether programs have to be run.
+    fn is_work(&self) -> bool {
+        self.initrd || self.layers.contains(&Need::Made)
+    }
+}
+
 /// A role that was built.
 pub(super) struct Built {
     /// Where its outputs are.
@@ -153,20 +179,21 @@ impl Build<'_> {
         if let Some(built) = self.all_delivered(&plan, &lock)? {
             return Ok(built);
         }
-        // Where the sandbox cannot work it is said now, before anything is downloaded.
-        let scratch = self.world.store.scratch("build")?;
-        let sandbox = Sandbox::probe(Helper::own()?, scratch.path())?;
-        let lock = match self.fetch(&plan, lock)? {
+        let mut needed = self.needed(&plan)?;
+        if needed.is_work() {
+            // Where the sandbox cannot work it is said now, before anything is downloaded.
+            self.workshop()?.sandbox()?;
+        }
+        let lock = match self.fetch(&plan, &needed, lock)? {
             (lock, false) => lock,
             (lock, true) => {
                 plan = self.plan(&lock)?;
+                needed = self.needed(&plan)?;
                 lock
             }
         };
-        let workshop = Workshop::new(&self.world.store, sandbox)?;
-        drop(scratch);
-        let boots = plan.roles.iter().any(|role| role.formats.iter().any(|format| *format != Format::Tar));
-        let laid = self.layers(&plan, &workshop, boots)?;
+        let workshop = self.workshop()?;
+        let laid = self.layers(&plan, &needed, &workshop)?;
         let initrd = match laid.get(plan.tools).and_then(Option::as_ref) {
             Some(tools) => Some(self.initrd(&plan, tools, &workshop)?),
             None => None,
@@ -179,6 +206,10 @@ impl Build<'_> {
             built.push(self.press(&plan, role, &lock, top, tools, initrd.as_ref())?);
         }
         Ok(built)
+    }
+
+    fn workshop(&self) -> Result<Workshop<'_>, Report> {
+        Workshop::new(&self.world.store, Helper::own()?)
     }
 
     fn plan(&self, lock: &Lock) -> Result<Plan, Report> {
@@ -242,8 +273,8 @@ impl Build<'_> {
 
     /// Brings all packages of the layers that are not yet configured. Where some are gone from the mirrors and the
     /// lock may change, locks anew; says whether it did.
-    fn fetch(&mut self, plan: &Plan, lock: Lock) -> Result<(Lock, bool), Report> {
-        match self.fetch_once(plan) {
+    fn fetch(&mut self, plan: &Plan, needed: &Needed, lock: Lock) -> Result<(Lock, bool), Report> {
+        match self.fetch_once(plan, needed) {
             Ok(()) => Ok((lock, false)),
             Err(error) if error.is_gone() && !self.arguments.locked => {
                 let names: Vec<String> =
@@ -256,21 +287,18 @@ impl Build<'_> {
                 );
                 let lock = self.relock(Some(&lock))?;
                 let plan = self.plan(&lock)?;
-                self.fetch_once(&plan).map_err(|error| error.report)?;
+                let needed = self.needed(&plan)?;
+                self.fetch_once(&plan, &needed).map_err(|error| error.report)?;
                 Ok((lock, true))
             }
             Err(error) => Err(error.report),
         }
     }
 
-    fn fetch_once(&self, plan: &Plan) -> Result<(), archive::FetchError> {
-        let mut wanted = Vec::new();
-        for layer in &plan.layers {
-            if !self.world.store.knows(&layer.key).map_err(Diagnostic::from)? {
-                wanted.extend(&layer.packages);
-            }
-        }
-        let missing = archive::missing(wanted.iter().copied(), &self.world.access(&|_| {}))?;
+    fn fetch_once(&self, plan: &Plan, needed: &Needed) -> Result<(), archive::FetchError> {
+        let layers = plan.layers.iter().zip(&needed.layers).filter(|(_, need)| **need == Need::Made);
+        let wanted = layers.flat_map(|(layer, _)| &layer.packages);
+        let missing = archive::missing(wanted, &self.world.access(&|_| {}))?;
         if missing.is_empty() {
             return Ok(());
         }
@@ -281,31 +309,39 @@ impl Build<'_> {
         archive::fetch(missing, &self.project.spec.archives, &access, archive::THREADS).map(|_| ())
     }
 
-    /// Configures the layers that the chosen roles stand on, and the tool layer when an output boots.
-    fn layers(&self, plan: &Plan, workshop: &Workshop<'_>, boots: bool) -> Result<Vec<Option<Laid>>, Report> {
-        let mut needed = vec![false; plan.layers.len()];
+    /// What the chosen roles stand on, and the tool layer when an output boots: a layer that has to be made needs its
+    /// parent, one that is in the store nothing.
+    fn needed(&self, plan: &Plan) -> Result<Needed, Report> {
+        let boots = plan.roles.iter().any(|role| role.formats.iter().any(|format| *format != Format::Tar));
+        let mut layers = vec![Need::Nothing; plan.layers.len()];
         let tops = plan.roles.iter().filter_map(|role| role.layers.last().copied());
         for top in tops.chain(boots.then_some(plan.tools)) {
             let mut next = Some(top);
-            while let Some(index) = next {
-                needed[index] = true;
-                next = plan.layers[index].parent;
+            while let Some(index) = next.filter(|index| layers[*index] == Need::Nothing) {
+                let step = &plan.layers[index];
+                let is_there = self.world.store.knows(&step.key)?;
+                layers[index] = if is_there { Need::Read } else { Need::Made };
+                next = step.parent.filter(|_| !is_there);
             }
         }
+        let initrd = boots && !self.world.store.knows(&initrd::key(plan, self.initrd_files()))?;
+        Ok(Needed { layers, initrd })
+    }
+
+    /// Configures the layers that are needed and not there, and reads the others.
+    fn layers(&self, plan: &Plan, needed: &Needed, workshop: &Workshop<'_>) -> Result<Vec<Option<Laid>>, Report> {
         let mut laid: Vec<Option<Laid>> = Vec::new();
-        for (index, step) in plan.layers.iter().enumerate() {
+        for (step, need) in plan.layers.iter().zip(&needed.layers) {
+            if *need == Need::Nothing {
+                laid.push(None);
+                continue;
+            }
+            if *need == Need::Read {
+                self.progress.reused(&format!("layer {}", step.name));
+            }
             let parent = step.parent.and_then(|parent| laid[parent].as_ref());
-            let made = match needed[index] {
-                true => {
-                    if self.world.store.knows(&step.key)? {
-                        self.progress.reused(&format!("layer {}", step.name));
-                    }
-                    let shown = Shown::new(self.progress, &step.name);
-                    Some(workshop.configured(step, parent, &|event| shown.take(event))?)
-                }
-                false => None,
-            };
-            laid.push(made);
+            let shown = Shown::new(self.progress, &step.name);
+            laid.push(Some(workshop.configured(step, parent, &|event| shown.take(event))?));
         }
         Ok(laid)
     }
@@ -356,6 +392,7 @@ impl Build<'_> {
             options,
             released: dates.max().unwrap_or(plan::EPOCH),
             tree: &root.tree,
+            shown: root.tree.digest(),
             stored: root.stored,
             tools: tools.map_or(&root.tree, |tools| &tools.tree),
             initrd: initrd.copied().filter(|_| boots),

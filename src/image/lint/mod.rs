@@ -95,7 +95,7 @@ impl Subject<'_> {
     /// Everything strictly below a directory.
     fn below(&self, directory: &str) -> Vec<(&TreePath, &Node)> {
         let Ok(directory) = TreePath::parse(directory) else { return Vec::new() };
-        self.tree.iter().filter(|(path, _)| path.starts_with(&directory) && **path != directory).collect()
+        self.tree.below(&directory).filter(|(path, _)| **path != directory).collect()
     }
 
     /// A finding for every path of `paths` that is there and not an empty file.

@@ -1,8 +1,17 @@
 //! What must stay secret.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use rayon::prelude::*;
+
+use crate::digest::{Digest, Hasher, Key};
 use crate::store::StoreError;
+use crate::tree::{Content, Origin, TreePath};
 
 use super::{Finding, Subject};
+
+/// Version of what is taken for a private key (a format break of what a store remembers).
+const VERSION: u32 = 1;
 
 /// Where programs keep keys; `/usr` holds only what packages ship to everyone.
 const PLACES: &[&str] = &["etc", "home", "opt", "root", "srv", "var"];
@@ -13,18 +22,41 @@ pub fn private_keys(subject: &Subject<'_>) -> Result<Vec<Finding>, StoreError> {
         ("etc/ssl/private/ssl-cert-snakeoil.key", "a generated private key"),
         ("etc/ssl/certs/ssl-cert-snakeoil.pem", "the certificate of a generated key"),
     ]);
-    for place in PLACES {
-        for (path, node) in subject.below(place) {
-            let Some(content) = node.content().filter(|content| (64..=256 * 1024).contains(&content.size)) else {
-                continue;
-            };
-            let seen = findings.iter().any(|finding| finding.path == *path);
-            if !seen && holds_private_key(&subject.read(content)?) {
-                findings.push(Finding { path: path.clone(), what: "a private key" });
-            }
+    // By origin: a store remembers what was looked through, and a build looks again only where something changed.
+    let mut looked_at: BTreeMap<&Origin, Vec<(&TreePath, &Content)>> = BTreeMap::new();
+    for (path, node) in PLACES.iter().flat_map(|place| subject.below(place)) {
+        if let Some(content) = node.content().filter(|content| (64..=256 * 1024).contains(&content.size)) {
+            looked_at.entry(&node.origin).or_default().push((path, content));
+        }
+    }
+    let lists: Vec<_> = looked_at.into_values().collect();
+    let keys: Result<Vec<_>, StoreError> = lists.par_iter().map(|files| keys_among(files, subject)).collect();
+    let keys: BTreeSet<Digest> = keys?.into_iter().flatten().collect();
+    for (path, content) in lists.into_iter().flatten() {
+        let seen = findings.iter().any(|finding| finding.path == *path);
+        if keys.contains(&content.digest) && !seen {
+            findings.push(Finding { path: path.clone(), what: "a private key" });
         }
     }
     Ok(findings)
+}
+
+/// The contents that are private keys.
+fn keys_among(files: &[(&TreePath, &Content)], subject: &Subject<'_>) -> Result<Vec<Digest>, StoreError> {
+    let mut named = Hasher::new();
+    files.iter().for_each(|(_, content)| named.update(content.digest.as_bytes()));
+    let key = Key::new("lint.private-key", VERSION).input("contents", named.finish());
+    if let Some(known) = subject.store.result(&key)? {
+        return Ok(known);
+    }
+    let mut keys = Vec::new();
+    for (_, content) in files {
+        if holds_private_key(&subject.read(content)?) {
+            keys.push(content.digest);
+        }
+    }
+    subject.store.record(&key, Vec::new(), &keys)?;
+    Ok(keys)
 }
 
 /// A PEM line that begins a private key. A program that merely mentions the words has no such line.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Bill, Component, Licence, distribution_name, lines, name_and_address};
+use super::{Bill, Component, Licence, Lines, distribution_name, name_and_address};
 use crate::deb::date::format_rfc3339;
 
 /// The document's text.
@@ -18,23 +18,23 @@ pub fn write(bill: &Bill<'_>) -> Vec<u8> {
             "bom-ref": root,
             "name": format!("{}-{}", request.image, request.role),
             "version": request.version,
-            "hashes": [{ "alg": "SHA-256", "content": request.tree.digest() }],
+            "hashes": [{ "alg": "SHA-256", "content": request.shown }],
             "properties": [
                 { "name": "rolecast:distribution", "value": request.distribution },
                 { "name": "rolecast:lock", "value": request.lock },
             ],
         },
     });
-    lines(&[
-        ("$schema", json!("http://cyclonedx.org/schema/bom-1.6.schema.json")),
-        ("bomFormat", json!("CycloneDX")),
-        ("specVersion", json!("1.6")),
-        ("serialNumber", json!(serial_number(bill))),
-        ("version", json!(1)),
-        ("metadata", metadata),
-        ("components", bill.components.iter().map(|component| self::component(component, bill)).collect()),
-        ("dependencies", json!([{ "ref": root, "dependsOn": references }])),
-    ])
+    Lines::new()
+        .field("$schema", &"http://cyclonedx.org/schema/bom-1.6.schema.json")
+        .field("bomFormat", &"CycloneDX")
+        .field("specVersion", &"1.6")
+        .field("serialNumber", &serial_number(bill))
+        .field("version", &1)
+        .field("metadata", &metadata)
+        .list("components", bill.components.iter().map(|component| self::component(component, bill)))
+        .list("dependencies", [json!({ "ref": root, "dependsOn": references })])
+        .finish()
 }
 
 fn component(component: &Component<'_>, bill: &Bill<'_>) -> Value {

@@ -20,7 +20,7 @@ use crate::tree::{Content, Origin};
 const VERSION: u32 = 1;
 
 /// A file of the root.
-pub struct Listed {
+pub struct Listed<'a> {
     /// Path without the leading `/`; bytes that are no UTF-8 are replaced.
     pub path: String,
     /// SHA-1, hexadecimal.
@@ -28,14 +28,14 @@ pub struct Listed {
     /// SHA-256.
     pub sha256: Digest,
     /// Name and version of the package that ships it as it is; none for what scripts, overlays or rolecast made.
-    pub package: Option<(String, String)>,
+    pub package: Option<(&'a str, &'a str)>,
 }
 
 /// Every regular file of the root in tree order, each name of a hard link by itself.
 ///
 /// # Errors
 /// When a content is missing from the store, or its bytes are not what its digest says.
-pub fn list(request: &Request<'_>, store: &Store) -> Result<Vec<Listed>, Report> {
+pub fn list<'a>(request: &Request<'a>, store: &Store) -> Result<Vec<Listed<'a>>, Report> {
     let groups = group::groups(request.tree, request.layers, |_, node| node.content().is_some());
     let contents = group::contents(request.tree, &groups);
     let made: Result<Vec<_>, Report> = contents.par_iter().map(|(_, contents)| digests(contents, store)).collect();
@@ -48,7 +48,7 @@ pub fn list(request: &Request<'_>, store: &Store) -> Result<Vec<Listed>, Report>
     for (path, node) in request.tree.iter() {
         let Some(content) = node.content() else { continue };
         let package = match node.origin.as_ref() {
-            Origin::Package { name, version, .. } => Some((name.clone(), version.clone())),
+            Origin::Package { name, version, .. } => Some((name.as_str(), version.as_str())),
             _ => None,
         };
         let sha1 = sha1s

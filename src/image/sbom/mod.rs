@@ -16,6 +16,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use rayon::prelude::*;
+use serde::Serialize;
 
 use crate::deb::copyright;
 use crate::digest::{Digest, Hasher};
@@ -43,7 +44,7 @@ struct Bill<'a> {
     /// A digest of what the bill is about, for names that have to be unique.
     identity: Digest,
     components: Vec<Component<'a>>,
-    files: Vec<Listed>,
+    files: Vec<Listed<'a>>,
 }
 
 /// A package of the root.
@@ -105,7 +106,7 @@ fn identity(request: &Request<'_>) -> Digest {
         hasher.update(part.as_bytes());
     }
     hasher.update(request.lock.as_bytes());
-    hasher.update(request.tree.digest().as_bytes());
+    hasher.update(request.shown.as_bytes());
     hasher.finish()
 }
 
@@ -164,22 +165,50 @@ fn distribution_name(distribution: &str) -> &str {
     }
 }
 
-/// JSON with one line for each element of the outermost arrays, so that two bills can be compared line by line.
-fn lines(fields: &[(&str, serde_json::Value)]) -> Vec<u8> {
-    let mut text = String::from("{\n");
-    for (index, (name, value)) in fields.iter().enumerate() {
-        text.push_str(&format!("  {}: ", serde_json::Value::from(*name)));
-        match value {
-            serde_json::Value::Array(items) if !items.is_empty() => {
-                let items: Vec<String> = items.iter().map(|item| format!("    {item}")).collect();
-                text.push_str(&format!("[\n{}\n  ]", items.join(",\n")));
-            }
-            other => text.push_str(&other.to_string()),
-        }
-        text.push_str(if index + 1 < fields.len() { ",\n" } else { "\n" });
+/// JSON with one line for each element of the outermost arrays, so that two bills can be compared line by line. Names
+/// stand in the order in which they are added; inside of elements, in alphabetical order.
+struct Lines(Vec<u8>);
+
+impl Lines {
+    fn new() -> Self {
+        Self(b"{".to_vec())
     }
-    text.push_str("}\n");
-    text.into_bytes()
+
+    fn field(mut self, name: &str, value: &impl Serialize) -> Self {
+        self.name(name);
+        self.value(value);
+        self
+    }
+
+    fn list(mut self, name: &str, items: impl IntoIterator<Item: Serialize>) -> Self {
+        self.name(name);
+        self.0.push(b'[');
+        let mut separator = "\n    ";
+        for item in items {
+            self.0.extend(separator.as_bytes());
+            self.value(&item);
+            separator = ",\n    ";
+        }
+        // An empty list stays on its line.
+        self.0.extend(if separator.starts_with(',') { "\n  ]" } else { "]" }.as_bytes());
+        self
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        self.0.extend(b"\n}\n");
+        self.0
+    }
+
+    fn name(&mut self, name: &str) {
+        self.0.extend(if self.0.len() > 1 { ",\n  " } else { "\n  " }.as_bytes());
+        self.value(&name);
+        self.0.extend(b": ");
+    }
+
+    fn value(&mut self, value: &impl Serialize) {
+        // Memory takes everything, and nothing here refuses to be JSON.
+        let _ = serde_json::to_writer(&mut self.0, value);
+    }
 }
 
 /// The index of the component that a package's files belong to, by name and version.

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
 use serde_json::{Value, json};
 use sha1::{Digest as _, Sha1};
 
 use super::files::{Listed, hexadecimal};
-use super::{Bill, Component, Licence, by_name, distribution_name, is_group, lines, name_and_address};
+use super::{Bill, Component, Licence, Lines, by_name, distribution_name, is_group, name_and_address};
 use crate::deb::date::format_rfc3339;
 use crate::digest::Digest;
 
@@ -18,42 +19,44 @@ pub fn write(bill: &Bill<'_>) -> Vec<u8> {
     let request = bill.request;
     let name = format!("{}-{}-{}", request.image, request.role, request.version);
     let ids: Vec<String> = bill.components.iter().map(package_id).collect();
+    let file_ids: Vec<String> = bill.files.iter().map(file_id).collect();
     let index = by_name(&bill.components);
-    let owner = |file: &Listed| {
-        let (name, version) = file.package.as_ref()?;
-        index.get(&(name.as_str(), version.as_str())).copied()
-    };
+    let owner = |file: &Listed<'_>| index.get(&file.package?).copied();
     // Which files each package, and at `None` the root itself, holds.
-    let mut held: BTreeMap<Option<usize>, Vec<&Listed>> = BTreeMap::new();
-    for file in &bill.files {
-        held.entry(owner(file)).or_default().push(file);
+    let mut held: BTreeMap<Option<usize>, Vec<usize>> = BTreeMap::new();
+    for (at, file) in bill.files.iter().enumerate() {
+        held.entry(owner(file)).or_default().push(at);
     }
-    let mut packages = vec![root(bill, &name, held.get(&None).map_or(&[], Vec::as_slice))];
-    for (at, component) in bill.components.iter().enumerate() {
-        packages.push(package(component, &ids[at], held.get(&Some(at)).map_or(&[], Vec::as_slice), bill));
-    }
-    let mut relationships = vec![relation("SPDXRef-DOCUMENT", "DESCRIBES", ROOT)];
-    relationships.extend(ids.iter().map(|id| relation(ROOT, "CONTAINS", id)));
-    for (owner, files) in &held {
+    let sha1s = |owner: Option<usize>| {
+        let files = held.get(&owner).map_or(&[][..], Vec::as_slice);
+        files.iter().map(|at| bill.files[*at].sha1.as_str()).collect::<Vec<_>>()
+    };
+    let packages = bill.components.iter().enumerate();
+    let packages = packages.map(|(at, component)| package(component, &ids[at], sha1s(Some(at)), bill));
+    let packages = std::iter::once(root(bill, &name, sha1s(None))).chain(packages);
+    let contained = held.iter().flat_map(|(owner, files)| {
         let owner = owner.map_or(ROOT, |at| &ids[at]);
-        relationships.extend(files.iter().map(|file| relation(owner, "CONTAINS", &file_id(file))));
-    }
+        files.iter().map(|at| Relation::new(owner, "CONTAINS", &file_ids[*at])).collect::<Vec<_>>()
+    });
+    let relations = std::iter::once(Relation::new("SPDXRef-DOCUMENT", "DESCRIBES", ROOT))
+        .chain(ids.iter().map(|id| Relation::new(ROOT, "CONTAINS", id)))
+        .chain(contained);
     let creator = format!("Tool: rolecast-{}", env!("CARGO_PKG_VERSION"));
-    lines(&[
-        ("spdxVersion", json!("SPDX-2.3")),
-        ("dataLicense", json!("CC0-1.0")),
-        ("SPDXID", json!("SPDXRef-DOCUMENT")),
-        ("name", json!(name)),
-        ("documentNamespace", json!(format!("https://spdx.org/spdxdocs/{name}-{}", bill.identity))),
-        ("creationInfo", json!({ "created": format_rfc3339(request.released), "creators": [creator] })),
-        ("documentDescribes", json!([ROOT])),
-        ("packages", Value::Array(packages)),
-        ("files", bill.files.iter().map(file).collect()),
-        ("relationships", Value::Array(relationships)),
-    ])
+    Lines::new()
+        .field("spdxVersion", &"SPDX-2.3")
+        .field("dataLicense", &"CC0-1.0")
+        .field("SPDXID", &"SPDXRef-DOCUMENT")
+        .field("name", &name)
+        .field("documentNamespace", &format!("https://spdx.org/spdxdocs/{name}-{}", bill.identity))
+        .field("creationInfo", &json!({ "created": format_rfc3339(request.released), "creators": [creator] }))
+        .list("documentDescribes", [ROOT])
+        .list("packages", packages)
+        .list("files", bill.files.iter().zip(&file_ids).map(|(file, id)| File::new(file, id)))
+        .list("relationships", relations)
+        .finish()
 }
 
-fn root(bill: &Bill<'_>, name: &str, files: &[&Listed]) -> Value {
+fn root(bill: &Bill<'_>, name: &str, sha1s: Vec<&str>) -> Value {
     let request = bill.request;
     let mut root = json!({
         "SPDXID": ROOT,
@@ -66,11 +69,11 @@ fn root(bill: &Bill<'_>, name: &str, files: &[&Listed]) -> Value {
         "licenseDeclared": "NOASSERTION",
         "copyrightText": "NOASSERTION",
     });
-    analysed(&mut root, files);
+    analysed(&mut root, sha1s);
     root
 }
 
-fn package(component: &Component<'_>, id: &str, files: &[&Listed], bill: &Bill<'_>) -> Value {
+fn package(component: &Component<'_>, id: &str, sha1s: Vec<&str>, bill: &Bill<'_>) -> Value {
     let (package, described) = (component.package, &component.described);
     let mut value = json!({
         "SPDXID": id,
@@ -112,37 +115,71 @@ fn package(component: &Component<'_>, id: &str, files: &[&Listed], bill: &Bill<'
     let source = described.source.as_deref().unwrap_or(&package.name);
     let version = described.source_version.as_deref().unwrap_or(&package.version);
     value["sourceInfo"] = json!(format!("built from source package {source} {version}"));
-    analysed(&mut value, files);
+    analysed(&mut value, sha1s);
     value
 }
 
-/// Files may be listed only for packages that were looked into, and those carry a code over them (SPDX 2.3, 7.9).
-fn analysed(value: &mut Value, files: &[&Listed]) {
-    value["filesAnalyzed"] = json!(!files.is_empty());
-    if files.is_empty() {
+/// Files may be listed only for packages that were looked into, and those carry a code over their files' SHA-1s
+/// (SPDX 2.3, 7.9).
+fn analysed(value: &mut Value, mut sha1s: Vec<&str>) {
+    value["filesAnalyzed"] = json!(!sha1s.is_empty());
+    if sha1s.is_empty() {
         return;
     }
-    let mut sha1s: Vec<&str> = files.iter().map(|file| file.sha1.as_str()).collect();
     sha1s.sort_unstable();
     let code = hexadecimal(&Sha1::digest(sha1s.concat().as_bytes()));
     value["packageVerificationCode"] = json!({ "packageVerificationCodeValue": code });
 }
 
-fn file(file: &Listed) -> Value {
-    json!({
-        "SPDXID": file_id(file),
-        "fileName": format!("./{}", file.path),
-        "checksums": [
-            { "algorithm": "SHA1", "checksumValue": file.sha1 },
-            { "algorithm": "SHA256", "checksumValue": file.sha256 },
-        ],
-        "licenseConcluded": "NOASSERTION",
-        "copyrightText": "NOASSERTION",
-    })
+/// A file; a root has tens of thousands, so they are written as they are.
+#[derive(Serialize)]
+struct File<'a> {
+    #[serde(rename = "SPDXID")]
+    id: &'a str,
+    checksums: [Checksum<'a>; 2],
+    #[serde(rename = "copyrightText")]
+    copyright_text: &'static str,
+    #[serde(rename = "fileName")]
+    file_name: String,
+    #[serde(rename = "licenseConcluded")]
+    license_concluded: &'static str,
 }
 
-fn relation(from: &str, kind: &str, to: &str) -> Value {
-    json!({ "spdxElementId": from, "relationshipType": kind, "relatedSpdxElement": to })
+#[derive(Serialize)]
+#[serde(tag = "algorithm", content = "checksumValue")]
+enum Checksum<'a> {
+    #[serde(rename = "SHA1")]
+    Sha1(&'a str),
+    #[serde(rename = "SHA256")]
+    Sha256(Digest),
+}
+
+impl<'a> File<'a> {
+    fn new(file: &'a Listed<'_>, id: &'a str) -> Self {
+        Self {
+            id,
+            checksums: [Checksum::Sha1(&file.sha1), Checksum::Sha256(file.sha256)],
+            copyright_text: "NOASSERTION",
+            file_name: format!("./{}", file.path),
+            license_concluded: "NOASSERTION",
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Relation<'a> {
+    #[serde(rename = "relatedSpdxElement")]
+    to: &'a str,
+    #[serde(rename = "relationshipType")]
+    kind: &'static str,
+    #[serde(rename = "spdxElementId")]
+    from: &'a str,
+}
+
+impl<'a> Relation<'a> {
+    fn new(from: &'a str, kind: &'static str, to: &'a str) -> Self {
+        Self { to, kind, from }
+    }
 }
 
 /// Identifiers hold letters, digits, `.` and `-` only; the digest keeps `g++` and `g--` apart.
@@ -153,6 +190,6 @@ fn package_id(component: &Component<'_>) -> String {
     format!("SPDXRef-Package-{name}-{}", &package.sha256.to_string()[..16])
 }
 
-fn file_id(file: &Listed) -> String {
+fn file_id(file: &Listed<'_>) -> String {
     format!("SPDXRef-File-{}", &Digest::of(file.path.as_bytes()).to_string()[..24])
 }

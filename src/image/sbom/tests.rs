@@ -83,6 +83,7 @@ impl World {
             options: Vec::new(),
             released: 1_735_689_599,
             tree: &self.tree,
+            shown: self.tree.digest(),
             stored: Digest::of(b"stored"),
             tools: &self.tree,
             initrd: None,

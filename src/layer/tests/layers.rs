@@ -143,7 +143,7 @@ fn plain(report: &Report) -> String {
 }
 
 fn configure(store: &Store, place: &Path) -> (Laid, Laid) {
-    let workshop = Workshop::new(store, sandbox(store)).unwrap();
+    let workshop = Workshop::new(store, helper()).unwrap();
     let packages = |debs: Vec<PathBuf>| debs.iter().map(|deb| locked(store, deb)).collect::<Vec<_>>();
     let mut first = step("base", None, packages(base(place)));
     first.before = before();
@@ -217,7 +217,7 @@ fn a_child_over_a_remembered_parent_is_the_same_as_over_a_fresh_one() {
     let place = tempfile::tempdir().unwrap();
     let store = Store::open(&place.path().join("store")).unwrap();
     let (base, child) = configure(&store, place.path());
-    let workshop = Workshop::new(&store, sandbox(&store)).unwrap();
+    let workshop = Workshop::new(&store, helper()).unwrap();
     let mut again = step("child", Some(&base), vec![locked(&store, &place.path().join("child.deb"))]);
     again.key = again.key.input("again", 1);
     // This workshop has no checkout of the parent: it comes from the stored tree.
@@ -257,7 +257,7 @@ fn a_failing_script_is_told_with_its_output_and_a_way_to_look() {
     let packages = debs.iter().map(|deb| locked(&store, deb)).collect();
     let mut step = step("base", None, packages);
     step.before = before();
-    let workshop = Workshop::new(&store, sandbox(&store)).unwrap();
+    let workshop = Workshop::new(&store, helper()).unwrap();
     let report = workshop.configured(&step, None, &|_| {}).unwrap_err();
     drop(workshop);
     let text = plain(&report);

@@ -43,10 +43,13 @@ fn inside() {
     connection.send(&(output.status.success(), text)).expect("a listener");
 }
 
-fn sandbox(store: &Store) -> Sandbox {
+fn helper() -> Helper {
     let arguments = ["--exact", "layer::tests::inside", "--ignored", "--nocapture"];
-    let helper = Helper { program: std::env::current_exe().unwrap(), arguments: arguments.map(Into::into).to_vec() };
-    Sandbox::probe(helper, &store.root().join("scratch")).unwrap()
+    Helper { program: std::env::current_exe().unwrap(), arguments: arguments.map(Into::into).to_vec() }
+}
+
+fn sandbox(store: &Store) -> Sandbox {
+    Sandbox::probe(helper(), &store.root().join("scratch")).unwrap()
 }
 
 /// Stores a .deb and locks it.

@@ -28,7 +28,7 @@ fn base_and_region() {
         Progress::Line(line) => *lines.lock().unwrap() += &(line + "\n"),
         _ => {}
     };
-    let workshop = Workshop::new(&store, sandbox(&store)).unwrap();
+    let workshop = Workshop::new(&store, helper()).unwrap();
     let mut parent: Option<Laid> = None;
     for (layer, list) in [("base", "base.txt"), ("region", "region.txt")] {
         let packages = packages(list);
