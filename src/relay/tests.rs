@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use super::*;
+use crate::archive::Patience;
 use crate::archive::testing::{Answer as Told, Server, impatient};
 
 const NAME: &str = "rack_2_aa.root";
@@ -55,7 +56,8 @@ impl World {
     /// Asks for `name`: the answer, and what was told.
     fn ask(&self, name: &str) -> (Vec<u8>, Vec<String>) {
         let own = |_: &str| vec![self.machine.path().join("slot")];
-        let (client, mut output, mut told) = (Client::new(impatient()), Vec::new(), Vec::new());
+        let client = Client::new(Patience { attempts: 9, ..impatient() });
+        let (mut output, mut told) = (Vec::new(), Vec::new());
         let relay = Relay { upstream: &self.server.url(), client: &client, own: &own };
         let request = format!("GET /{name} HTTP/1.1\r\nHost: 127.0.0.1:7140\r\n\r\n");
         relay.answer(&mut request.as_bytes(), &mut output, &mut |text| told.push(text.to_owned())).unwrap();
