@@ -16,6 +16,7 @@ use rolecast::deb::release::Release;
 use rolecast::deb::version::{Version, compare};
 use rolecast::digest::Digest;
 use rolecast::format::authenticode::{Program, Signer};
+use rolecast::format::caibx::{Index, LARGEST};
 use rolecast::format::uki::measure;
 use rolecast::format::{Recipe, fat, gpt, pe, squashfs};
 use rolecast::join::adapters::heard;
@@ -29,7 +30,8 @@ use rolecast::ticket::Ticket;
 pub type Target = fn(&[u8]);
 
 /// Every target by its name.
-pub const ALL: [(&str, Target); 13] = [
+pub const ALL: [(&str, Target); 14] = [
+    ("caibx", caibx),
     ("deb", deb),
     ("disk", disk),
     ("index", index),
@@ -52,6 +54,18 @@ pub const ALL: [(&str, Target); 13] = [
 pub fn run(name: &str, bytes: &[u8]) {
     let (_, target) = ALL.iter().find(|(known, _)| *known == name).expect("a target of the list");
     target(bytes);
+}
+
+/// casync's index of a file: its chunks are the file, and what was read is written and read again as the same.
+fn caibx(bytes: &[u8]) {
+    if let Ok(index) = Index::read(bytes) {
+        let mut end = 0;
+        for chunk in &index.chunks {
+            assert!(chunk.start == end && (1..=LARGEST).contains(&chunk.length));
+            end = chunk.end();
+        }
+        assert_eq!(Index::read(&index.write()).as_ref(), Ok(&index));
+    }
 }
 
 /// A .deb: ar, both tars, every compression.

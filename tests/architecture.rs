@@ -31,6 +31,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("lock", &["deb", "spec", "solve", "report"]),
     // Beside the design's: `deb`, for the date of a Release.
     ("plan", &["deb", "spec", "lock", "tree", "report"]),
+    // `archive` fetches over HTTP, `image` knows the list of digests.
+    ("relay", &["archive", "format", "image", "report", "sys"]),
     ("report", &[]),
     ("seed", &["spec", "image", "ticket", "format", "store", "sys", "report"]),
     // `archive` judges keys and signatures, `deb` reads dates, `image` knows the list and the manifest.
@@ -44,7 +46,8 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// What the two programs start from.
-const PROGRAMS: &[(&str, &[&str])] = &[("rolecast", &["cli"]), ("rolecast-join", &["join", "report"])];
+const PROGRAMS: &[(&str, &[&str])] =
+    &[("rolecast", &["cli"]), ("rolecast-join", &["archive", "join", "relay", "report"])];
 
 #[test]
 fn rooms_import_only_what_the_design_names() {

@@ -6,11 +6,15 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom, Write};
+use std::ops::Range;
 use std::os::unix::ffi::OsStringExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use ureq::http::{Response, StatusCode, header};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use super::url::{decode, shown};
 use crate::report::{Diagnostic, Kind};
@@ -110,6 +114,12 @@ pub enum TransferError {
         /// What was asked for.
         url: String,
     },
+    /// The whole file where a part of it was asked for.
+    #[error("`{url}` was answered whole, and a part of it was asked for")]
+    Whole {
+        /// What was asked for.
+        url: String,
+    },
     /// Redirects without end.
     #[error("`{url}` is redirected more than {REDIRECTS} times")]
     RedirectLoop {
@@ -160,7 +170,11 @@ impl TransferError {
             Self::Unreachable { .. } => diagnostic
                 .hint("is the network up, and does it need a proxy (`http_proxy`, `https_proxy`)?")
                 .hint(another),
-            Self::TooLong { .. } | Self::RedirectLoop { .. } | Self::BadUrl { .. } | Self::Sink { .. } => diagnostic,
+            Self::TooLong { .. }
+            | Self::Whole { .. }
+            | Self::RedirectLoop { .. }
+            | Self::BadUrl { .. }
+            | Self::Sink { .. } => diagnostic,
             Self::WebPage { .. } => {
                 diagnostic.hint("a network that asks for a login (a captive portal) or a proxy may answer in its place")
             }
@@ -178,7 +192,21 @@ pub struct Client {
 impl Client {
     /// A client. Proxies are taken from `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy`.
     pub fn new(patience: Patience) -> Self {
+        Self::with_roots(patience, RootCerts::WebPki)
+    }
+
+    /// A client that trusts the certificate authorities of the PEM file `bundle`, and no others; none when it cannot be
+    /// read.
+    pub fn trusting(patience: Patience, bundle: &Path) -> Self {
+        let text = std::fs::read(bundle).unwrap_or_default();
+        let found = CertificateDer::pem_slice_iter(&text).filter_map(Result::ok);
+        let roots: Vec<_> = found.map(|one| Certificate::from_der(&one).to_owned()).collect();
+        Self::with_roots(patience, RootCerts::new_with_certs(&roots))
+    }
+
+    fn with_roots(patience: Patience, roots: RootCerts) -> Self {
         let config = ureq::Agent::config_builder()
+            .tls_config(TlsConfig::builder().root_certs(roots).build())
             .user_agent(concat!("rolecast/", env!("CARGO_PKG_VERSION")))
             .http_status_as_error(false)
             .max_redirects(REDIRECTS)
@@ -197,7 +225,7 @@ impl Client {
     pub fn get(&self, url: &str, limit: u64) -> Result<Vec<u8>, TransferError> {
         self.persist(|| {
             let mut bytes = Vec::new();
-            let mut transfer = Transfer { url, limit, exact: false, received: 0, progress: &|_| {} };
+            let mut transfer = Transfer { time: self.patience.grace, ..self.transfer(url, limit) };
             self.attempt(&mut transfer, &mut bytes)?;
             Ok(bytes)
         })
@@ -215,8 +243,33 @@ impl Client {
         sink: &mut dyn Write,
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<(), TransferError> {
-        let mut transfer = Transfer { url, limit: size, exact: true, received: 0, progress };
+        let mut transfer = Transfer { exact: true, progress, ..self.transfer(url, size) };
         self.persist(|| self.attempt(&mut transfer, sink))
+    }
+
+    /// A file of unknown length, at most `limit` bytes, written to `sink` as it comes; otherwise as [`Self::download`].
+    ///
+    /// # Errors
+    /// As [`TransferError`] says; `sink` then holds the beginning of something.
+    pub fn stream(&self, url: &str, limit: u64, sink: &mut dyn Write) -> Result<(), TransferError> {
+        let mut transfer = self.transfer(url, limit);
+        self.persist(|| self.attempt(&mut transfer, sink))
+    }
+
+    /// The bytes `part` of a file, written to `sink` as they come; otherwise as [`Self::download`].
+    ///
+    /// # Errors
+    /// As [`TransferError`] says; [`TransferError::Whole`] when the server does not know parts.
+    pub fn part(&self, url: &str, part: Range<u64>, sink: &mut dyn Write) -> Result<(), TransferError> {
+        let length = part.end - part.start;
+        let mut transfer = Transfer { start: Some(part.start), exact: true, ..self.transfer(url, length) };
+        self.persist(|| self.attempt(&mut transfer, sink))
+    }
+
+    fn transfer<'a>(&self, url: &'a str, limit: u64) -> Transfer<'a> {
+        // However steadily a server drips, the whole has an end.
+        let time = self.patience.grace + Duration::from_secs(limit / self.patience.slowest.max(1));
+        Transfer { url, limit, time, start: None, exact: false, received: 0, progress: &|_| {} }
     }
 
     fn persist<T>(&self, mut attempt: impl FnMut() -> Result<T, TransferError>) -> Result<T, TransferError> {
@@ -240,14 +293,11 @@ impl Client {
     }
 
     fn over_http(&self, transfer: &mut Transfer<'_>, sink: &mut dyn Write) -> Result<(), TransferError> {
-        // However steadily a server drips, the whole has an end.
-        let earned = if transfer.exact { transfer.limit / self.patience.slowest.max(1) } else { 0 };
-        let whole = self.patience.grace + Duration::from_secs(earned);
         let mut request = self.agent.get(transfer.url).header(header::ACCEPT_ENCODING, "identity");
-        if transfer.received > 0 {
-            request = request.header(header::RANGE, format!("bytes={}-", transfer.received));
+        if let Some(range) = transfer.range() {
+            request = request.header(header::RANGE, range);
         }
-        let request = request.config().timeout_per_call(Some(whole)).build();
+        let request = request.config().timeout_per_call(Some(transfer.time)).build();
         let response = request.call().map_err(|error| transfer.explain(error))?;
         let skip = transfer.accept(&response)?;
         if let Some(length) = content_length(&response)
@@ -268,15 +318,27 @@ impl Client {
 /// One file on its way.
 struct Transfer<'a> {
     url: &'a str,
-    /// Most bytes that it may have.
+    /// Most bytes that may come.
     limit: u64,
-    /// Whether it must have that many.
+    /// Whether that many must come.
     exact: bool,
+    /// For one attempt.
+    time: Duration,
+    /// Where in the file the bytes are that were asked for; none for a file from its beginning to its end.
+    start: Option<u64>,
     received: u64,
     progress: &'a (dyn Fn(u64) + Sync),
 }
 
 impl Transfer<'_> {
+    /// What is asked for, where that is not the whole file.
+    fn range(&self) -> Option<String> {
+        match self.start {
+            Some(start) => Some(format!("bytes={}-{}", start + self.received, start + self.limit.max(1) - 1)),
+            None => (self.received > 0).then(|| format!("bytes={}-", self.received)),
+        }
+    }
+
     /// Whether the answer is what was asked for, and how many of its first bytes are there already.
     fn accept<B>(&self, response: &Response<B>) -> Result<u64, TransferError> {
         let url = shown(self.url);
@@ -288,10 +350,11 @@ impl Transfer<'_> {
             // 511 is how a portal should say that it wants a login.
             StatusCode::NETWORK_AUTHENTICATION_REQUIRED => Err(TransferError::WebPage { url }),
             _ if status.is_success() && page => Err(TransferError::WebPage { url }),
+            StatusCode::OK if self.start.is_some() => Err(TransferError::Whole { url }),
             StatusCode::OK => Ok(self.received),
-            StatusCode::PARTIAL_CONTENT if self.received > 0 => {
+            StatusCode::PARTIAL_CONTENT if self.range().is_some() => {
                 let range = response.headers().get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
-                let wanted = format!("bytes {}-", self.received);
+                let wanted = format!("bytes {}-", self.start.unwrap_or(0) + self.received);
                 if range.is_some_and(|range| range.starts_with(&wanted)) {
                     Ok(0)
                 } else {
@@ -309,7 +372,8 @@ impl Transfer<'_> {
         }
         let path = PathBuf::from(std::ffi::OsString::from_vec(decode(path)));
         match File::open(&path).and_then(|file| Ok((file.metadata()?.is_file(), file))) {
-            Ok((true, mut file)) => match file.seek(SeekFrom::Start(self.received)) {
+            Ok((true, mut file)) => match file.seek(SeekFrom::Start(self.start.unwrap_or(0) + self.received)) {
+                Ok(_) if self.start.is_some() => self.copy(&mut file.take(self.limit - self.received), sink),
                 Ok(_) => self.copy(&mut file, sink),
                 Err(error) => Err(self.bad_url(&error.to_string())),
             },

@@ -23,7 +23,7 @@ mod vendor;
 
 pub use built::built_from;
 pub use fetch::{FetchError, Fetched, THREADS, borrow, fetch, missing};
-pub use http::{Client, Patience};
+pub use http::{Client, Patience, TransferError};
 pub use keyring::{KeyProblem, Keyring, KeyringError};
 pub use mirror::{Mirror, Mirrors};
 pub use release::Pinned;

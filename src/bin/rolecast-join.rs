@@ -5,6 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
+use rolecast::archive::{Client, Patience};
 use rolecast::join::accept::{self, Verdict};
 use rolecast::join::adapters::Machine;
 use rolecast::join::run::{self, Join};
@@ -12,6 +13,7 @@ use rolecast::join::status::Status;
 use rolecast::join::tables::Tables;
 use rolecast::join::world::World;
 use rolecast::join::{Ticket, health, lay, leave, machine, operate, record};
+use rolecast::relay::{self, Relay};
 use rolecast::report::{Diagnostic, Kind, Report, Style, render};
 
 const USAGE: &str = "\
@@ -31,6 +33,8 @@ usage: rolecast-join COMMAND
   health [--settle]
                     whether this version is healthy on this machine; --settle waits until that is certain
                     (rolecast-health.service runs this on the boots that the boot loader counts)
+  relay             answer a request for a file of an update, on standard input and output, with what this machine
+                    has already and what the server of updates has beside that (rolecast-updates.socket runs this)
   steps             names of this machine's steps, in order
 
 examples:
@@ -60,6 +64,7 @@ fn main() -> ExitCode {
         ["health"] => health(root),
         ["health", "--settle"] => settle(root),
         ["upgrade"] => run::upgrade(root),
+        ["relay"] => relay(root),
         ["steps"] => steps(root),
         ["--help" | "-h" | "help"] => Ok(USAGE.to_owned()),
         _ => {
@@ -179,6 +184,20 @@ fn settle(root: &Path) -> Result<String, Diagnostic> {
     };
     health::settle(root, &image, &mut line)?;
     Ok(format!("{} {} is healthy on this machine\n", image.role, image.version))
+}
+
+/// One request of systemd-sysupdate's. The answer goes to standard output, and what was done to the journal.
+fn relay(root: &Path) -> Result<String, Diagnostic> {
+    let image = Tables::read(root)?.image;
+    let upstream = relay::upstream(root)?;
+    let own = |name: &str| relay::own(root, &image.role, &image.version, name);
+    let client = Client::trusting(Patience::default(), &root.join(relay::AUTHORITIES));
+    let mut say = |text: &str| {
+        let _ = writeln!(std::io::stderr(), "{text}");
+    };
+    let (mut input, mut output) = (std::io::stdin().lock(), std::io::stdout().lock());
+    Relay { upstream: &upstream, client: &client, own: &own }.answer(&mut input, &mut output, &mut say)?;
+    Ok(String::new())
 }
 
 fn accepted(root: &Path) -> Result<Ticket, Diagnostic> {

@@ -1,19 +1,21 @@
 //! `updates/ROLE/` of the published tree: what `systemd-sysupdate(8)` of installed machines fetches.
 //!
 //! Every version that was published stays beside the newer ones until its files are removed by hand, so that a machine
-//! can be brought to any of them. `SHA256SUMS` lists what is there; it is what machines read first, so it is written
-//! last.
+//! can be brought to any of them. Beside each file lies its casync index, by which a machine fetches only what it does
+//! not have. `SHA256SUMS` lists what is there; it is what machines read first, so it is written last.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use super::publish::place;
+use crate::digest::Digest;
+use crate::format::caibx::{self, Index};
 use crate::image::manifest::Manifest;
 use crate::image::sums;
 use crate::report::{Diagnostic, Kind, Report};
 use crate::spec::Format;
-use crate::sys::files;
+use crate::sys::files::{self, Context as _};
 
 /// Where updates are, from the tree's top.
 pub const DIRECTORY: &str = "updates";
@@ -33,11 +35,12 @@ pub fn publish(manifest: &Manifest, built: &Path, top: &Path) -> Result<bool, Re
     let mut listed = listed(&directory)?;
     // Of one version there is one: another build of it takes its place.
     let own = |name: &str| {
-        let rest = name.strip_prefix(&format!("{}_{}", manifest.role, manifest.version));
+        let rest = file_of(name).strip_prefix(&format!("{}_{}", manifest.role, manifest.version));
         rest.is_some_and(|rest| rest.starts_with('_') || rest == ".efi")
     };
-    let earlier: Vec<String> = listed.keys().filter(|name| own(name)).cloned().collect();
-    listed.retain(|name, _| !own(name) && directory.join(name).is_file());
+    let gone = |name: &str| own(name) || !directory.join(file_of(name)).is_file() || !directory.join(name).is_file();
+    let earlier: Vec<String> = listed.keys().filter(|name| gone(name)).cloned().collect();
+    listed.retain(|name, _| !gone(name));
     for output in outputs {
         let from = built.join(&output.file);
         let name = output.file.rsplit('/').next().unwrap_or(&output.file);
@@ -48,6 +51,11 @@ pub fn publish(manifest: &Manifest, built: &Path, top: &Path) -> Result<bool, Re
         }
         place(&from, &directory.join(name)).map_err(Diagnostic::from)?;
         listed.insert(name.to_owned(), output.sha256);
+        let index = format!("{name}{}", caibx::SUFFIX);
+        let bytes = Index::of(files::open(&from).map_err(Diagnostic::from)?).on("read", &from);
+        let bytes = bytes.map_err(Diagnostic::from)?.write();
+        files::write_atomically(&directory.join(&index), &bytes).map_err(Diagnostic::from)?;
+        listed.insert(index, Digest::of(&bytes));
     }
     files::remove_if_there(&directory.join(sums::SIGNATURE)).map_err(Diagnostic::from)?;
     sums::write(&directory, &listed)?;
@@ -57,8 +65,13 @@ pub fn publish(manifest: &Manifest, built: &Path, top: &Path) -> Result<bool, Re
     Ok(true)
 }
 
+/// The file whose index `name` is, or itself.
+fn file_of(name: &str) -> &str {
+    name.strip_suffix(caibx::SUFFIX).unwrap_or(name)
+}
+
 /// What is published already.
-fn listed(directory: &Path) -> Result<BTreeMap<String, crate::digest::Digest>, Report> {
+fn listed(directory: &Path) -> Result<BTreeMap<String, Digest>, Report> {
     let path = directory.join(sums::SUMS);
     let Ok(text) = fs::read_to_string(&path) else { return Ok(BTreeMap::new()) };
     sums::parse(&text).map_err(|error| {
@@ -71,7 +84,6 @@ fn listed(directory: &Path) -> Result<BTreeMap<String, crate::digest::Digest>, R
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::digest::Digest;
     use crate::image::manifest::Output;
 
     /// A build of role `rack` with an update of these contents.
@@ -108,12 +120,21 @@ mod tests {
         for (version, guid, content) in [("1", "aa", "one"), ("10", "cc", "ten"), ("1", "bb", "another one")] {
             assert!(publish(&built(&build, version, guid, content), &build, &top).unwrap());
         }
-        assert_eq!(names(), ["rack_1.efi", "rack_10.efi", "rack_10_cc.root", "rack_1_bb.root"]);
-        assert!(!top.join("updates/rack/rack_1_aa.root").exists());
+        let with_indexes = |names: &[&str]| -> Vec<String> {
+            names.iter().flat_map(|name| [(*name).to_owned(), format!("{name}.caibx")]).collect()
+        };
+        assert_eq!(names(), with_indexes(&["rack_1.efi", "rack_10.efi", "rack_10_cc.root", "rack_1_bb.root"]));
+        for name in ["rack_1_aa.root", "rack_1_aa.root.caibx"] {
+            assert!(!top.join("updates/rack").join(name).exists(), "{name}");
+        }
+        let read = |name: &str| fs::read(top.join("updates/rack").join(name)).unwrap();
+        let index = Index::read(&read("rack_1_bb.root.caibx")).unwrap();
+        assert_eq!(index, Index::of(read("rack_1_bb.root").as_slice()).unwrap());
         // What was removed by hand is listed no longer.
         fs::remove_file(top.join("updates/rack/rack_10.efi")).unwrap();
         fs::remove_file(top.join("updates/rack/rack_10_cc.root")).unwrap();
         publish(&built(&build, "2", "dd", "two"), &build, &top).unwrap();
-        assert_eq!(names(), ["rack_1.efi", "rack_1_bb.root", "rack_2.efi", "rack_2_dd.root"]);
+        assert_eq!(names(), with_indexes(&["rack_1.efi", "rack_1_bb.root", "rack_2.efi", "rack_2_dd.root"]));
+        assert!(!top.join("updates/rack/rack_10.efi.caibx").exists());
     }
 }

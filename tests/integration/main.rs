@@ -23,6 +23,7 @@ mod scenarios;
 mod secure_boot;
 mod seeds;
 mod signatures;
+mod small_updates;
 mod stub;
 mod trust;
 mod updates;

@@ -1,5 +1,5 @@
-//! A machine becomes another version over HTTP, in QEMU: a good one stays, a bad one is left again by itself, and the
-//! power may fail in the middle.
+//! A machine becomes another version over HTTP, in QEMU, and fetches of it what it does not have: a good one stays, a bad
+//! one is left again by itself, and the power may fail in the middle.
 //!
 //! Three versions of the lab's rack: 1 is installed; 2 is good; 3 has a service that crashes. Needs root.
 
@@ -53,7 +53,8 @@ show() {
 "#;
 
 /// Updates, and shows what came of it.
-const UPDATE: &str = "show\nsection update; update\nsection loader-after; ls $kernels\nsection end\n";
+const UPDATE: &str = "show\nsection update; update\nsection loader-after; ls $kernels
+section relay; journalctl --boot --unit 'rolecast-updates@*' --output cat --no-pager\nsection end\n";
 
 /// On version 2, as it comes up on trial: keeps what it sees, updates to 3 and restarts; version 3 is left alone; on
 /// version 2 again: shows both. One try is left to version 3, because each costs minutes in an emulator.
@@ -113,8 +114,8 @@ fn a_good_version_stays_a_bad_one_is_left_and_the_power_may_fail() {
     let good = Outputs::new(&output, ROLE).root_hash();
     let machine = || Machine::from_disk(&disk).networked();
 
-    // The power fails while the root of version 2 is written.
-    server.behave(".root", Manner::Slow(4 << 20));
+    // The power fails while the root of version 2 is written. The little that travels has to take its time for that.
+    server.behave(".root", Manner::Slow(16 << 10));
     let cut = machine().looking(&format!("{SHOW}\nupdate\n")).start(&namespace);
     wait_for_written(&disk);
     drop(cut);
@@ -122,7 +123,9 @@ fn a_good_version_stays_a_bad_one_is_left_and_the_power_may_fail() {
     server.forgive();
 
     // Version 1 is what boots, and the update is done over.
+    server.take_promised();
     let first = machine().looking(&format!("{SHOW}{UPDATE}")).report(&namespace);
+    assert_little_travelled(&server, &tree, &first);
     assert_eq!(first.section("version").trim(), "1");
     first.assert_healthy();
     assert_eq!(first.section("loader").trim(), "rack_1.efi");
@@ -163,6 +166,28 @@ fn a_good_version_stays_a_bad_one_is_left_and_the_power_may_fail() {
     assert!(bad.contains("rack 3 is not healthy on this machine: crashes.service crashes again and again"), "{bad}");
     assert_eq!(words(&back, "loader"), ["rack_2.efi", "rack_3+0-3.efi"]);
     assert_eq!(slots(&disk), ["verity_3", "root_3", "verity_2", "root_2"]);
+}
+
+/// Of each part of version 2, which differs from version 1 by a file, the server was asked for a small piece.
+#[track_caller]
+fn assert_little_travelled(server: &Server, tree: &Path, report: &Report) {
+    let promised = server.take_promised();
+    let relay = report.section("relay");
+    eprintln!("updates: {promised:?}\n{relay}");
+    let files = fs::read_dir(tree.join("updates").join(ROLE)).expect("it was published");
+    let (mut whole, mut travelled) = (0, 0);
+    for file in files.map(|file| file.expect("it was published")) {
+        let name = file.file_name().to_string_lossy().into_owned();
+        if name.starts_with(&format!("{ROLE}_2")) && !name.ends_with(".caibx") {
+            whole += file.metadata().expect("it was published").len();
+            assert!(relay.contains(&format!("{name}: ")), "{name} did not come through the relay: {relay}");
+        }
+    }
+    for (path, bytes) in &promised {
+        travelled += bytes;
+        assert!(path.contains("SHA256SUMS") || path.contains(&format!("/{ROLE}_2")), "{path}");
+    }
+    assert!(travelled < whole / 20, "{travelled} of {whole} bytes travelled: {relay}");
 }
 
 /// Names of the partitions that hold a version, in the disk's order.

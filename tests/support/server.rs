@@ -3,6 +3,7 @@
 //! It serves the files of one folder over HTTP/1.1, one request a connection. It counts requests and remembers their
 //! paths, so that a test can say what was fetched twice, or not at all.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -38,6 +39,8 @@ struct State {
     stopping: AtomicBool,
     manners: Mutex<Vec<(String, Manner)>>,
     requests: Mutex<Vec<String>>,
+    /// Bytes of files that were promised, by path.
+    promised: Mutex<BTreeMap<String, u64>>,
 }
 
 /// A running server; it stops when dropped.
@@ -57,6 +60,7 @@ impl Server {
             stopping: AtomicBool::new(false),
             manners: Mutex::default(),
             requests: Mutex::default(),
+            promised: Mutex::default(),
         });
         let shared = Arc::clone(&state);
         let acceptor = std::thread::spawn(move || {
@@ -96,6 +100,11 @@ impl Server {
     pub fn take_requests(&self) -> Vec<String> {
         std::mem::take(&mut *lock(&self.state.requests))
     }
+
+    /// Bytes of files that answers promised since the last call, by path.
+    pub fn take_promised(&self) -> BTreeMap<String, u64> {
+        std::mem::take(&mut *lock(&self.state.promised))
+    }
 }
 
 impl Drop for Server {
@@ -120,14 +129,15 @@ fn answer(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
     reader.read_line(&mut line)?;
     let mut words = line.split_whitespace();
     let (method, target) = (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or("/").to_owned());
-    let mut start = 0;
+    let mut range_of: Option<(u64, Option<u64>)> = None;
     loop {
         let mut header = String::new();
         if reader.read_line(&mut header)? == 0 || header.trim().is_empty() {
             break;
         }
         if let Some(range) = header.to_ascii_lowercase().strip_prefix("range: bytes=") {
-            start = range.split('-').next().and_then(|first| first.trim().parse().ok()).unwrap_or(0);
+            let (first, last) = range.trim().split_once('-').unwrap_or_default();
+            range_of = Some((first.parse().unwrap_or(0), last.parse().ok()));
         }
     }
     lock(&state.requests).push(target.clone());
@@ -160,17 +170,20 @@ fn answer(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
         return plain(&mut stream, "404 Not Found", "", "not found\n");
     };
     let whole = file.metadata()?.len();
-    let start = start.min(whole);
+    let (first, last) = range_of.unwrap_or_default();
+    let start = first.min(whole);
+    let end = last.map_or(whole, |last| last.saturating_add(1).clamp(start, whole));
     file.seek(SeekFrom::Start(start))?;
-    let status = if start > 0 {
-        format!("206 Partial Content\r\nContent-Range: bytes {start}-{}/{whole}", whole - 1)
-    } else {
-        "200 OK".into()
+    let status = match range_of {
+        Some(_) => format!("206 Partial Content\r\nContent-Range: bytes {start}-{}/{whole}", end.max(1) - 1),
+        None => "200 OK".into(),
     };
-    write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", whole - start)?;
+    write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", end - start)?;
     if method == "HEAD" {
         return Ok(());
     }
+    *lock(&state.promised).entry(target).or_default() += end - start;
+    let mut file = file.take(end - start);
     match manner {
         Manner::Truncated(bytes) => drop(std::io::copy(&mut file.take(bytes), &mut stream)?),
         Manner::Flipped(position) => {

@@ -95,14 +95,14 @@ impl Shared {
     fn serve(&self, mut stream: TcpStream) -> std::io::Result<()> {
         let mut lines = BufReader::new(stream.try_clone()?).lines();
         let request = lines.next().unwrap_or_else(|| Ok(String::new()))?;
-        let mut start = None;
+        let mut range = None;
         for header in lines {
             let header = header?.to_ascii_lowercase();
             if header.is_empty() {
                 break;
             }
-            if let Some(range) = header.strip_prefix("range: bytes=") {
-                start = range.trim_end_matches('-').parse().ok();
+            if let Some((first, last)) = header.strip_prefix("range: bytes=").and_then(|range| range.split_once('-')) {
+                range = first.parse().ok().map(|first: usize| (first, last.parse().ok()));
             }
         }
         let path = request.split(' ').nth(1).unwrap_or_default().trim_start_matches('/');
@@ -122,10 +122,10 @@ impl Shared {
                 head("200 OK", &format!("Content-Length: {}\r\n", bytes.len()))?;
                 stream.write_all(&bytes)
             }
-            Answer::File(bytes) => self.part(&mut stream, &bytes, start, usize::MAX),
-            Answer::Breaking(bytes, length) => self.part(&mut stream, &bytes, start, length),
+            Answer::File(bytes) => self.part(&mut stream, &bytes, range, usize::MAX),
+            Answer::Breaking(bytes, length) => self.part(&mut stream, &bytes, range, length),
             Answer::Stalling(bytes, length) => {
-                self.part(&mut stream, &bytes, start, length)?;
+                self.part(&mut stream, &bytes, range, length)?;
                 self.wait(Duration::from_secs(20));
                 Ok(())
             }
@@ -147,13 +147,21 @@ impl Shared {
         }
     }
 
-    /// The file from `start`, at most `length` bytes of it, although the headers promise all.
-    fn part(&self, stream: &mut TcpStream, bytes: &[u8], start: Option<usize>, length: usize) -> std::io::Result<()> {
-        let from = start.unwrap_or(0).min(bytes.len());
-        let rest = &bytes[from..];
-        let (status, range) = match start {
+    /// The file's bytes from the first to the last of `range`, at most `length` of them, although the headers promise all.
+    fn part(
+        &self,
+        stream: &mut TcpStream,
+        bytes: &[u8],
+        range: Option<(usize, Option<usize>)>,
+        length: usize,
+    ) -> std::io::Result<()> {
+        let (first, last) = range.unwrap_or_default();
+        let from = first.min(bytes.len());
+        let end = last.map_or(bytes.len(), |last| (last + 1).clamp(from, bytes.len()));
+        let rest = &bytes[from..end];
+        let (status, range) = match range {
             Some(_) => {
-                ("206 Partial Content", format!("Content-Range: bytes {from}-{}/{}\r\n", bytes.len() - 1, bytes.len()))
+                ("206 Partial Content", format!("Content-Range: bytes {from}-{}/{}\r\n", end.max(1) - 1, bytes.len()))
             }
             None => ("200 OK", String::new()),
         };

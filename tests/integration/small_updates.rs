@@ -1,0 +1,164 @@
+//! Updates of which a machine fetches what it does not have, without a machine: published twice, answered by the relay over
+//! real connections, pulled by systemd's own puller.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+
+use rolecast::archive::{Client, Patience};
+use rolecast::digest::Digest;
+use rolecast::format::caibx::Index;
+use rolecast::relay::Relay;
+
+use super::seeds::pretend_to_build;
+use crate::support::command::{Rolecast, run};
+use crate::support::project::Project;
+use crate::support::server::{Manner, Server};
+
+const IMAGE: &str = "images/ha-lab.toml";
+
+/// A root's bytes: compressed segments, of which nothing can be said, with zeros between.
+fn root() -> Vec<u8> {
+    let segment = |seed: u64| -> Vec<u8> {
+        let mut state = seed;
+        let next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 56) as u8
+        };
+        std::iter::repeat_with(next).take(2 << 20).chain(std::iter::repeat_n(0, 3000)).collect()
+    };
+    (1..=16).flat_map(segment).collect()
+}
+
+/// Pretends to have built version `version` of the rack with this root and kernel image, and publishes it.
+#[track_caller]
+fn publish(tree: &Path, version: &str, root: &[u8], kernel: &[u8]) {
+    let project = Project::of_this_repository();
+    project.replace(IMAGE, "version = \"2026.11.1\"", &format!("version = \"{version}\""));
+    let output = project.root().join("out");
+    pretend_to_build(&output, version);
+    let place = output.join("rack");
+    let path = place.join("manifest.json");
+    let mut manifest: serde_json::Value =
+        serde_json::from_slice(&fs::read(&path).expect("just written")).expect("just written");
+    let files = [(name(version, root), root), (format!("rack_{version}.efi"), kernel)];
+    let outputs = files.map(|(name, bytes)| {
+        fs::write(place.join("rack.update").join(&name), bytes).expect("a folder under target");
+        let file = format!("rack.update/{name}");
+        serde_json::json!({"format": "update", "file": file, "size": bytes.len(), "sha256": Digest::of(bytes)})
+    });
+    manifest["outputs"] = outputs.to_vec().into();
+    fs::write(&path, manifest.to_string()).expect("a folder under target");
+    let rolecast = Rolecast::new(&project);
+    rolecast.run(&["secrets", "init", IMAGE]).succeeds();
+    let (tree, images) = (tree.to_string_lossy(), output.to_string_lossy());
+    rolecast.run(&["publish", &tree, IMAGE, "--images", &images, "--url", "http://10.77.0.1:8080"]).succeeds();
+}
+
+/// As an update names a root: its partition's GUID is of what it holds.
+fn name(version: &str, root: &[u8]) -> String {
+    format!("rack_{version}_{}.root", &Digest::of(root).to_string()[..32])
+}
+
+/// A relay before `upstream`, on a machine that runs from `slot`; returns its address. It ends with the tests.
+fn relay(upstream: String, slot: PathBuf) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("the loopback has a free port");
+    let address = listener.local_addr().expect("a bound socket has an address");
+    std::thread::spawn(move || {
+        let client = Client::new(Patience::default());
+        let own = |name: &str| if name.ends_with(".root") { vec![slot.clone()] } else { Vec::new() };
+        for mut stream in listener.incoming().flatten() {
+            let mut input = stream.try_clone().expect("a connection can be held twice");
+            let relay = Relay { upstream: &upstream, client: &client, own: &own };
+            // A puller that goes away is its own affair.
+            let _ = relay.answer(&mut input, &mut stream, &mut |text| eprintln!("relay: {text}"));
+        }
+    });
+    format!("http://{address}")
+}
+
+struct World {
+    folder: tempfile::TempDir,
+    tree: PathBuf,
+    old: Vec<u8>,
+    new: Vec<u8>,
+}
+
+impl World {
+    /// Two versions: of the second, the head, one segment and the tables at the end are other ones.
+    fn new() -> Self {
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder under target");
+        let tree = folder.path().join("tree");
+        let old = root();
+        let mut new = old.clone();
+        new[..96].fill(7);
+        new.splice(9_000_000..9_300_000, vec![0x5a; 304_096]);
+        let tables = new.len() - 100_000;
+        new[tables..].iter_mut().for_each(|byte| *byte ^= 0x33);
+        publish(&tree, "1", &old, b"kernel 1");
+        publish(&tree, "2", &new, b"kernel 2");
+        fs::write(folder.path().join("slot"), &old).expect("a folder under target");
+        Self { folder, tree, old, new }
+    }
+
+    /// What `systemd-pull` says to the file `name` with `digest` at `url`, and what it wrote.
+    fn pull(&self, url: &str, name: &str, verify: &str) -> (Option<i32>, String, Vec<u8>) {
+        let to = self.folder.path().join("pulled");
+        let _ = fs::remove_file(&to);
+        let (verify, url) = (format!("--verify={verify}"), format!("{url}/{name}"));
+        let words = ["raw", "--direct", &verify, &url].map(AsRef::as_ref);
+        let pulled = run("/usr/lib/systemd/systemd-pull", words.into_iter().chain([to.as_os_str()]));
+        (pulled.code, pulled.stderr, fs::read(&to).unwrap_or_default())
+    }
+}
+
+#[test]
+fn systemd_pulls_the_new_version_and_little_travels() {
+    let world = World::new();
+    let server = Server::start(&world.tree.join("updates/rack"));
+    let relay = relay(server.url(), world.folder.path().join("slot"));
+    let (_, _, list) = world.pull(&relay, "SHA256SUMS", "no");
+    assert_eq!(list, fs::read(world.tree.join("updates/rack/SHA256SUMS")).expect("it was published"));
+
+    server.take_promised();
+    let (name, digest) = (name("2", &world.new), Digest::of(&world.new).to_string());
+    let (code, said, pulled) = world.pull(&relay, &name, &digest);
+    assert!(code == Some(0) && pulled == world.new, "{code:?}: {said}");
+    let promised = server.take_promised();
+    let travelled: u64 = promised.values().sum();
+    eprintln!("small updates: {travelled} of {} bytes travelled: {promised:?}", world.new.len());
+    assert!(travelled < world.new.len() as u64 / 20, "{promised:?}");
+
+    // A server that knows no parts, or breaks: the same bytes, all of them.
+    server.behave(&format!("{name}.caibx"), Manner::Status(404));
+    let (code, said, pulled) = world.pull(&relay, &name, &digest);
+    assert!(code == Some(0) && pulled == world.new, "{code:?}: {said}");
+    assert_eq!(server.take_promised()[&format!("/{name}")], world.new.len() as u64);
+
+    // One whose file is another: refused by systemd.
+    server.behave(&name, Manner::Flipped(10));
+    let (code, said, _) = world.pull(&relay, &name, &digest);
+    assert!(code != Some(0) && said.contains("hecksum"), "{code:?}: {said}");
+}
+
+#[test]
+fn casync_says_the_same_of_what_is_published_and_reads_it() {
+    let world = World::new();
+    let published = world.tree.join("updates/rack");
+    for (version, root) in [("1", &world.old), ("2", &world.new)] {
+        let file = published.join(name(version, root));
+        let index = format!("{}.caibx", file.display());
+        let (theirs, store) = (world.folder.path().join("theirs.caibx"), world.folder.path().join("store.castr"));
+        let store = format!("--store={}", store.display());
+        let make = ["--digest=sha512-256", "make", &store].map(AsRef::as_ref);
+        run("casync", make.into_iter().chain([theirs.as_os_str(), file.as_os_str()])).succeeds();
+        assert!(fs::read(&index).ok() == fs::read(&theirs).ok(), "version {version}: the indexes differ");
+        let to = world.folder.path().join("extracted");
+        let extract = ["--digest=sha512-256", "extract", &store, &index].map(AsRef::as_ref);
+        run("casync", extract.into_iter().chain([to.as_os_str()])).succeeds();
+        assert!(fs::read(&to).ok().as_ref() == Some(root), "version {version}: casync made other bytes");
+        // And what casync wrote is read here.
+        let read = Index::read(&fs::read(&theirs).expect("just written"));
+        assert_eq!(read, Ok(Index::of(root.as_slice()).expect("bytes can be read")));
+    }
+}
