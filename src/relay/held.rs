@@ -87,7 +87,7 @@ impl Held {
 fn look_at(number: usize, file: &File, wanted: &HashSet<Id>, sender: &SyncSender<(Id, Place)>) -> io::Result<()> {
     let mut chunks = Chunks::new(file);
     let mut start = 0;
-    while let Some(bytes) = chunks.next()? {
+    while let Some(bytes) = chunks.cut()? {
         let id = Id::of(bytes);
         if wanted.contains(&id) {
             sender.send((id, (number, start))).map_err(io::Error::other)?;

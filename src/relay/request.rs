@@ -1,7 +1,7 @@
 //! One request and its answer, as far as `systemd-pull` speaks HTTP (RFC 9112): `GET` of a file, and its bytes until the
 //! connection ends.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 
 /// Longest request, in bytes.
 const LONGEST: usize = 8 << 10;
@@ -12,7 +12,7 @@ const LONGEST_NAME: usize = 255;
 /// Reads a request: the name that is asked for, or the status that refuses it.
 pub fn read(input: &mut dyn Read) -> io::Result<Result<String, u16>> {
     let mut head = Vec::new();
-    let mut bytes = input.take(LONGEST as u64).bytes();
+    let mut bytes = BufReader::new(input.take(LONGEST as u64)).bytes();
     while !head.ends_with(b"\r\n\r\n") && !head.ends_with(b"\n\n") {
         match bytes.next() {
             Some(byte) => head.push(byte?),

@@ -153,7 +153,7 @@ fn casync_says_the_same_of_what_is_published_and_reads_it() {
         let make = ["--digest=sha512-256", "make", &store].map(AsRef::as_ref);
         run("casync", make.into_iter().chain([theirs.as_os_str(), file.as_os_str()])).succeeds();
         assert!(fs::read(&index).ok() == fs::read(&theirs).ok(), "version {version}: the indexes differ");
-        let to = world.folder.path().join("extracted");
+        let to = world.folder.path().join(format!("extracted-{version}"));
         let extract = ["--digest=sha512-256", "extract", &store, &index].map(AsRef::as_ref);
         run("casync", extract.into_iter().chain([to.as_os_str()])).succeeds();
         assert!(fs::read(&to).ok().as_ref() == Some(root), "version {version}: casync made other bytes");

@@ -40,7 +40,7 @@ impl<R: Read> Chunks<R> {
     ///
     /// # Errors
     /// When the source cannot be read.
-    pub fn next(&mut self) -> io::Result<Option<&[u8]>> {
+    pub fn cut(&mut self) -> io::Result<Option<&[u8]>> {
         if self.end - self.start < LARGEST {
             self.fill()?;
         }
@@ -75,13 +75,11 @@ fn first_end(bytes: &[u8]) -> usize {
         return bytes.len();
     }
     let mut hash = bytes[LEAST - WINDOW..LEAST].iter().fold(0_u32, |hash, byte| hash.rotate_left(1) ^ table(*byte));
-    let mut at = LEAST;
-    for (leaving, entering) in bytes[LEAST - WINDOW..].iter().zip(&bytes[LEAST..]) {
+    for (at, (leaving, entering)) in bytes[LEAST - WINDOW..].iter().zip(&bytes[LEAST..]).enumerate() {
         if hash % DISCRIMINATOR == DISCRIMINATOR - 1 {
-            return at;
+            return LEAST + at;
         }
         hash = hash.rotate_left(1) ^ table(*leaving).rotate_left(WINDOW as u32) ^ table(*entering);
-        at += 1;
     }
     bytes.len()
 }

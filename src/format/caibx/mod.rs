@@ -102,7 +102,7 @@ impl Index {
     pub fn of(source: impl Read) -> io::Result<Self> {
         let mut index = Self::default();
         let mut chunks = Chunks::new(source);
-        while let Some(bytes) = chunks.next()? {
+        while let Some(bytes) = chunks.cut()? {
             let (start, length) = (index.length(), bytes.len());
             index.chunks.push(Chunk { start, length, id: Id::of(bytes) });
         }
