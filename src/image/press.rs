@@ -247,12 +247,7 @@ fn plan_outputs(
     Ok(planned)
 }
 
-fn root_facts(
-    sealed: &Sealed,
-    planned: &[Planned],
-    outputs: &[Output],
-    store: &Store,
-) -> Result<RootFacts, Report> {
+fn root_facts(sealed: &Sealed, planned: &[Planned], outputs: &[Output], store: &Store) -> Result<RootFacts, Report> {
     let root = &sealed.root.squashfs;
     // An update holds the root as a file of its own, which was hashed as it was written.
     let poured = planned.iter().zip(outputs).find(|((_, _, recipe), _)| recipe.is_same(root));

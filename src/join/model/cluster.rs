@@ -200,6 +200,11 @@ impl Machine {
     pub(super) fn kind(&self) -> Kind {
         self.ticket.own().map_or(Kind::Other, |node| node.kind)
     }
+
+    /// Whether a whole database in its directory may be the one that it is making for the cluster.
+    pub(super) fn bootstraps(&self) -> bool {
+        self.record.database_begun && !self.record.database_joined
+    }
 }
 
 impl Cluster {

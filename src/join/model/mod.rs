@@ -303,7 +303,9 @@ impl Run {
         match part {
             0..3 => machine.etcd = None,
             3..6 if machine.kind() == Kind::Region => machine.directory = Directory::Empty,
-            6 if machine.kind() == Kind::Region => {
+            // Not into a machine that is at its bootstrap: for those minutes nothing tells a strange whole database from its own,
+            // and a whole one is never moved. docs/joining.md says so.
+            6 if machine.kind() == Kind::Region && !machine.bootstraps() => {
                 machine.directory = Directory::Cluster(ELSEWHERE.to_owned(), Content::new());
             }
             _ => {
