@@ -518,7 +518,8 @@ fn a_broken_rule_is_found() {
         Mutation::AllRunThis,
         Mutation::NoneIsNewer,
     ] {
-        let found = runs(5000..6000, Weather::Hopeless, Failover::Automatic, mutation);
+        // The rarest of them shows itself once in some thousand runs.
+        let found = runs(5000..12_000, Weather::Hopeless, Failover::Automatic, mutation);
         assert!(found.is_err(), "{mutation:?} was not noticed");
     }
 }
