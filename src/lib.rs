@@ -16,6 +16,7 @@ pub mod lab;
 pub mod layer;
 pub mod lock;
 pub mod plan;
+pub mod remote;
 pub mod report;
 pub mod seed;
 pub mod sign;
