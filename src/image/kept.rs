@@ -31,10 +31,13 @@ const UNSOUND: &str = "the outputs cannot be written again from what was kept of
 pub struct Kept {
     manifest: Manifest,
     /// The manifest's file, and those of the documents: by name.
-    texts: BTreeMap<String, Content>,
+    texts: BTreeMap<String, Stored>,
     /// The stored recipes.
-    recipes: Content,
+    recipes: Stored,
 }
+
+/// An object and its size.
+type Stored = (Digest, u64);
 
 /// A piece of a recipe: origin, length, and the object and offset where it is no zeros.
 type Piece = (String, u64, Option<(Digest, u64)>);
@@ -50,10 +53,8 @@ pub fn key(outputs: &Key) -> Key {
 /// # Errors
 /// When the directory cannot be read, or the store not written.
 pub fn keep(store: &Store, outputs: &Key, directory: &Path, pressed: &Pressed) -> Result<(), Report> {
-    let put = |bytes: &[u8]| -> Result<Content, StoreError> {
-        Ok(Content::whole(store.put(bytes)?, bytes.len() as u64))
-    };
-    let literals = put(&literals(&pressed.recipes))?;
+    let put = |bytes: &[u8]| -> Result<Stored, StoreError> { Ok((store.put(bytes)?, bytes.len() as u64)) };
+    let (literals, _) = put(&literals(&pressed.recipes))?;
     let mut at = 0;
     let mut objects = BTreeSet::new();
     let mut listed: BTreeMap<&str, Vec<Piece>> = BTreeMap::new();
@@ -63,7 +64,10 @@ pub fn keep(store: &Store, outputs: &Key, directory: &Path, pressed: &Pressed) -
             let length = leaf.bytes.length();
             let place = match leaf.bytes {
                 Bytes::Object { object, offset, .. } => Some((*object, *offset)),
-                Bytes::Literal(_) => Some((literals.digest, std::mem::replace(&mut at, at + length))),
+                Bytes::Literal(_) => {
+                    at += length;
+                    Some((literals, at - length))
+                }
                 Bytes::Zeros(_) | Bytes::Recipe(_) => None,
             };
             objects.extend(place.map(|(object, _)| object));
@@ -78,7 +82,7 @@ pub fn keep(store: &Store, outputs: &Key, directory: &Path, pressed: &Pressed) -
         let bytes = files::read(&directory.join(name)).map_err(Diagnostic::from)?;
         texts.insert(name.to_owned(), put(&bytes)?);
     }
-    objects.extend(texts.values().chain([&recipes]).map(|content| content.digest));
+    objects.extend(texts.values().chain([&recipes]).map(|(object, _)| *object));
     let kept = Kept { manifest: pressed.manifest.clone(), texts, recipes };
     Ok(store.record(&key(outputs), objects.into_iter().collect(), &kept)?)
 }
@@ -105,14 +109,15 @@ pub fn write(
 ) -> Result<Option<Pressed>, Report> {
     let Some(kept) = store.result::<Kept>(&key(outputs))? else { return Ok(None) };
     let unsound = || Report::from(Diagnostic::error(Kind::Internal, UNSOUND));
+    let read = |(object, size): Stored| store.read(&Content::whole(object, size));
     let listed: BTreeMap<String, Vec<Piece>> =
-        serde_json::from_slice(&store.read(&kept.recipes)?).map_err(|_| unsound())?;
+        serde_json::from_slice(&read(kept.recipes)?).map_err(|_| unsound())?;
     let expected: BTreeMap<&str, Digest> =
         kept.manifest.outputs.iter().map(|output| (output.file.as_str(), output.sha256)).collect();
     if !listed.keys().map(String::as_str).eq(expected.keys().copied()) || !listed.keys().all(|file| is_inside(file)) {
         return Err(unsound());
     }
-    let mut objects: BTreeSet<Digest> = kept.texts.values().map(|content| content.digest).collect();
+    let mut objects: BTreeSet<Digest> = kept.texts.values().map(|(object, _)| *object).collect();
     objects.extend(listed.values().flatten().filter_map(|(_, _, place)| Some(place.as_ref()?.0)));
     let lacking = objects.iter().filter(|object| !store.has(object)).count();
     if lacking > 0 {
@@ -127,13 +132,11 @@ pub fn write(
         return Err(unsound());
     }
     let mut texts = BTreeMap::new();
-    for (name, content) in &kept.texts {
-        texts.insert(name.as_str(), store.read(content)?);
+    for (name, stored) in &kept.texts {
+        texts.insert(name.as_str(), read(*stored)?);
     }
-    let (manifest, text) = match texts.remove("manifest.json") {
-        Some(text) => (kept.manifest, text),
-        None => return Err(unsound()),
-    };
+    let Some(text) = texts.remove("manifest.json") else { return Err(unsound()) };
+    let manifest = kept.manifest;
     if !manifest.documents.iter().map(|document| document.file.as_str()).all(|name| texts.contains_key(name)) {
         return Err(unsound());
     }

@@ -346,6 +346,14 @@ impl Workshop<'_> {
     }
 }
 
+/// The stored tree that configuring gave, where the store has the step.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn configured_tree(store: &Store, key: &Key) -> Result<Option<Digest>, Report> {
+    Ok(store.result::<Configured>(key)?.map(|configured| configured.tree))
+}
+
 /// Opens a shell in what a failed step left: the directory that its message named.
 ///
 /// # Errors

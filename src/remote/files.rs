@@ -4,32 +4,24 @@
 //! Servers that do not know it keep the last of two that were put at once: either is whole and signed.
 
 use std::path::Path;
-use std::time::Duration;
 
-use rusty_s3::actions::{GetObject, HeadObject, PutObject};
-use rusty_s3::{Bucket, Credentials, S3Action as _, UrlStyle};
 use ureq::http::{Method, header};
 
 use crate::digest::Digest;
 use crate::report::{Diagnostic, Kind};
 
 use super::Environment;
+use super::bucket::Bucket;
 use super::envelope::Blob;
 use super::login::{self, Secret, is_private};
 use super::place::{LONGEST_RECORD, Name, Place, Put};
 use super::wire::{Ask, Body, Counts, Payload, Trouble, Wire};
 
-/// How long a signed request is good for.
-const GOOD_FOR: Duration = Duration::from_secs(3600);
-
-/// Where AWS is, when no endpoint is named.
-const AWS: &str = "amazonaws.com";
-
 /// How names become requests.
 #[derive(Debug)]
 enum Address {
     Web { base: String, login: Option<Secret> },
-    Bucket { bucket: Bucket, credentials: Option<Credentials>, prefix: String },
+    Bucket(Bucket),
 }
 
 /// Such a place.
@@ -54,39 +46,17 @@ impl Files {
         Ok(Self { shown: shown.to_owned(), address: Address::Web { base: base.to_owned(), login }, wire: Wire::new() })
     }
 
-    /// A bucket: the server of `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`, else Amazon's; with the keys of
-    /// `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`, else as anybody.
+    /// A bucket.
     ///
     /// # Errors
-    /// When these are no endpoint, or no bucket of it.
+    /// When the environment names no server, or half of its keys.
     pub fn bucket(shown: &str, name: &str, prefix: &str, environment: Environment<'_>) -> Result<Self, Diagnostic> {
-        let set = |names: &[&str]| names.iter().find_map(|name| environment(name).filter(|value| !value.is_empty()));
-        let region = set(&["AWS_REGION", "AWS_DEFAULT_REGION"]).unwrap_or_else(|| "us-east-1".to_owned());
-        let named = set(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]);
-        // A name with dots is no host that AWS's certificates are for, and other servers seldom have one a bucket.
-        let style = if named.is_some() || name.contains('.') { UrlStyle::Path } else { UrlStyle::VirtualHost };
-        let endpoint = named.unwrap_or_else(|| format!("https://s3.{region}.{AWS}"));
-        let refuse = |why: String| {
-            Diagnostic::error(Kind::Usage, format!("`{shown}` is no bucket that can be asked for: {why}"))
-                .hint("the server is AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL, the region AWS_REGION")
-        };
-        let url = endpoint.parse().map_err(|_| refuse("its server's URL is none".to_owned()))?;
-        let bucket =
-            Bucket::new(url, style, name.to_owned(), region).map_err(|error| refuse(format!("{error}")))?;
-        let credentials = match (set(&["AWS_ACCESS_KEY_ID"]), set(&["AWS_SECRET_ACCESS_KEY"])) {
-            (Some(key), Some(secret)) => Some(match set(&["AWS_SESSION_TOKEN"]) {
-                Some(token) => Credentials::new_with_token(key, secret, token),
-                None => Credentials::new(key, secret),
-            }),
-            (None, None) => None,
-            _ => return Err(refuse("of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY only one is set".to_owned())),
-        };
-        let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
-        let address = Address::Bucket { bucket, credentials, prefix };
-        Ok(Self { shown: shown.to_owned(), address, wire: Wire::new() })
+        let bucket = Bucket::new(shown, name, prefix, environment)?;
+        Ok(Self { shown: shown.to_owned(), address: Address::Bucket(bucket), wire: Wire::new() })
     }
 
-    fn ask(&self, method: Method, path: &str) -> Ask<'static> {
+    /// A request for `path`, whose body has the digest `payload`.
+    fn ask(&self, method: Method, path: &str, payload: &Digest) -> Ask<'static> {
         match &self.address {
             Address::Web { base, login } => {
                 let ask = Ask::new(method, format!("{base}/{path}"));
@@ -95,17 +65,12 @@ impl Files {
                     None => ask,
                 }
             }
-            Address::Bucket { bucket, credentials, prefix } => {
-                let (name, credentials) = (format!("{prefix}{path}"), credentials.as_ref());
-                let signed = match method {
-                    Method::PUT => PutObject::new(bucket, credentials, &name).sign(GOOD_FOR),
-                    Method::HEAD => HeadObject::new(bucket, credentials, &name).sign(GOOD_FOR),
-                    _ => GetObject::new(bucket, credentials, &name).sign(GOOD_FOR),
-                };
-                let shown = bucket.object_url(&name).to_string();
-                Ask { shown, ..Ask::new(method, signed.to_string()) }
-            }
+            Address::Bucket(bucket) => bucket.ask(method, path, payload),
         }
+    }
+
+    fn get(&self, method: Method, path: &str) -> Ask<'static> {
+        self.ask(method, path, &Digest::of(b""))
     }
 }
 
@@ -128,7 +93,7 @@ impl Place for Files {
     }
 
     fn record(&self, name: &Name) -> Result<Option<Vec<u8>>, Trouble> {
-        let ask = self.ask(Method::GET, &path_of_record(name));
+        let ask = self.get(Method::GET, &path_of_record(name));
         let reply = self.wire.send(&ask)?;
         match reply.status {
             200 => self.wire.read(reply, &ask, LONGEST_RECORD).map(Some),
@@ -139,7 +104,7 @@ impl Place for Files {
 
     fn put_record(&self, name: &Name, bytes: &[u8], _: &[Blob], replace: bool) -> Result<Put, Trouble> {
         let put = |alone: bool| {
-            let ask = self.ask(Method::PUT, &path_of_record(name)).payload(Payload::Bytes(bytes));
+            let ask = self.ask(Method::PUT, &path_of_record(name), &Digest::of(bytes)).payload(Payload::Bytes(bytes));
             let ask = if alone { ask.header(header::IF_NONE_MATCH, "*") } else { ask };
             (self.wire.send(&ask), ask)
         };
@@ -158,7 +123,7 @@ impl Place for Files {
     }
 
     fn has(&self, blob: &Digest) -> Result<bool, Trouble> {
-        let ask = self.ask(Method::HEAD, &path_of_blob(blob));
+        let ask = self.get(Method::HEAD, &path_of_blob(blob));
         let reply = self.wire.send(&ask)?;
         match reply.status {
             200..=299 => Ok(true),
@@ -169,7 +134,7 @@ impl Place for Files {
     }
 
     fn blob(&self, blob: &Digest, from: u64) -> Result<Option<Body>, Trouble> {
-        let ask = self.ask(Method::GET, &path_of_blob(blob)).after(from);
+        let ask = self.get(Method::GET, &path_of_blob(blob)).after(from);
         let reply = self.wire.send(&ask)?;
         match reply.status {
             200 | 206 => {
@@ -182,7 +147,7 @@ impl Place for Files {
     }
 
     fn put_blob(&self, blob: &Digest, path: &Path, length: u64) -> Result<(), Trouble> {
-        let ask = self.ask(Method::PUT, &path_of_blob(blob)).payload(Payload::File(path, length));
+        let ask = self.ask(Method::PUT, &path_of_blob(blob), blob).payload(Payload::File(path, length));
         let reply = self.wire.send(&ask)?;
         match reply.status {
             200..=299 => Ok(()),

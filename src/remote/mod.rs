@@ -5,7 +5,8 @@
 //! are put before the record that names them, and a name that is taken stays as it is, so writers need not know of each
 //! other. Knows no step, no package and no image. A place that cannot be reached is a notice and a miss; one that hands out
 //! something else than was signed is an error.
-//! Specifications: OCI distribution and image 1.1; Amazon S3 as `rusty-s3` signs it; RFC 9110.
+//! Specifications: OCI distribution and image 1.1; Amazon S3 with Signature Version 4; RFC 9110. `ureq` is the one client:
+//! `oci-spec` would bring builders for two structs, and `rusty-s3` 33 crates to sign three kinds of requests.
 //!
 //! ```text
 //! blobs/ab/cdef…        an object, or its zstd frame where that is smaller, by its own SHA-256
@@ -14,6 +15,7 @@
 //! In a registry the same two are blobs of a repository, and a manifest with the tag `STEP-KEY` holds them together.
 
 mod borrow;
+mod bucket;
 mod envelope;
 mod files;
 mod login;

@@ -84,6 +84,7 @@ impl World {
             released: 1_735_689_599,
             tree: &self.tree,
             stored: Digest::of(b"stored"),
+            base: Digest::of(b"base"),
             tools: &self.tree,
             initrd: None,
             signer: None,
