@@ -15,8 +15,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "archive", "audit", "deb", "format", "image", "join", "lab", "layer", "lock", "plan", "report", "seed",
-            "sign", "solve", "spec", "store", "sys", "ticket", "tree",
+            "archive", "audit", "deb", "format", "image", "join", "lab", "layer", "lock", "plan", "remote", "report",
+            "seed", "sign", "solve", "spec", "store", "sys", "ticket", "tree",
         ],
     ),
     ("deb", &[]),
@@ -31,6 +31,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("lock", &["deb", "spec", "solve", "report"]),
     // Beside the design's: `deb`, for the date of a Release.
     ("plan", &["deb", "spec", "lock", "tree", "report"]),
+    // `archive` judges signatures, `sign` makes them; `store` says what it lacks and knows no remote.
+    ("remote", &["archive", "report", "sign", "store", "sys"]),
     ("report", &[]),
     ("seed", &["spec", "image", "ticket", "format", "store", "sys", "report"]),
     // `archive` judges keys and signatures, `deb` reads dates, `image` knows the list and the manifest.

@@ -399,3 +399,21 @@ fn secrets_stay_where_they_are() {
     let found = crate::support::command::run("grep", ["--recursive", "--files-with-matches", PASSWORD, &runner.rolecast.store.to_string_lossy(), &built.rolecast.store.to_string_lossy()]);
     assert_eq!(found.stdout, "");
 }
+
+/// What `docs/shared-store.md` offers to copy.
+#[test]
+fn the_examples_for_ci_are_yaml_with_jobs_that_build_and_push() {
+    let script = "import sys, yaml; print(sorted(yaml.safe_load(open(sys.argv[1])).get(sys.argv[2]) or 'none'))";
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/examples");
+    for (file, part, expected) in
+        [("github-actions.yml", "jobs", "['build', 'check']"), ("gitlab-ci.yml", "build", "['extends', 'rules', 'script']")]
+    {
+        let path = examples.join(file);
+        let words = ["-c".as_ref(), script.as_ref(), path.as_os_str(), part.as_ref()];
+        assert_eq!(crate::support::command::run("/usr/bin/python3", words).succeeds().trim(), expected, "{file}");
+        let text = fs::read_to_string(&path).expect("an example");
+        for part in ["build images/ha-lab.toml --locked", "store push \"$ROLECAST_REMOTE\" images/ha-lab.toml"] {
+            assert!(text.contains(part), "no `{part}` in {file}");
+        }
+    }
+}
