@@ -110,8 +110,7 @@ pub fn write(
     let Some(kept) = store.result::<Kept>(&key(outputs))? else { return Ok(None) };
     let unsound = || Report::from(Diagnostic::error(Kind::Internal, UNSOUND));
     let read = |(object, size): Stored| store.read(&Content::whole(object, size));
-    let listed: BTreeMap<String, Vec<Piece>> =
-        serde_json::from_slice(&read(kept.recipes)?).map_err(|_| unsound())?;
+    let listed: BTreeMap<String, Vec<Piece>> = serde_json::from_slice(&read(kept.recipes)?).map_err(|_| unsound())?;
     let expected: BTreeMap<&str, Digest> =
         kept.manifest.outputs.iter().map(|output| (output.file.as_str(), output.sha256)).collect();
     if !listed.keys().map(String::as_str).eq(expected.keys().copied()) || !listed.keys().all(|file| is_inside(file)) {
@@ -124,8 +123,7 @@ pub fn write(
         let task = progress.begin(&format!("bring {}", kept.manifest.role), lacking as u64, Unit::Things);
         store.bring(objects, &|count| task.advance(count))?;
     }
-    let recipes: BTreeMap<String, Recipe> =
-        listed.into_iter().map(|(file, pieces)| (file, recipe(pieces))).collect();
+    let recipes: BTreeMap<String, Recipe> = listed.into_iter().map(|(file, pieces)| (file, recipe(pieces))).collect();
     let named: Vec<(&str, &Recipe)> = recipes.iter().map(|(file, recipe)| (file.as_str(), recipe)).collect();
     let poured = press::pour(&kept.manifest.role, &named, directory, store, progress)?;
     if named.iter().zip(&poured).any(|((file, _), poured)| expected.get(file) != Some(&poured.digest)) {

@@ -19,11 +19,8 @@ pub const STEP: &str = "image.parts";
 const VERSION: u32 = 1;
 
 /// What is told together, and the steps of it.
-const KINDS: [(&str, &[&str]); 3] = [
-    ("root", &["squashfs.segment", "verity.leaves"]),
-    ("tarball", &["tar.member"]),
-    ("bill", &["sbom.sha1"]),
-];
+const KINDS: [(&str, &[&str]); 3] =
+    [("root", &["squashfs.segment", "verity.leaves"]), ("tarball", &["tar.member"]), ("bill", &["sbom.sha1"])];
 
 /// The files of results.
 #[derive(Serialize, Deserialize)]

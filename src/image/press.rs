@@ -109,7 +109,12 @@ pub fn press(
     let outputs: Vec<Output> = planned
         .iter()
         .zip(poured)
-        .map(|((format, file, _), Poured { digest, size })| Output { format: *format, file: file.clone(), size, sha256: digest })
+        .map(|((format, file, _), Poured { digest, size })| Output {
+            format: *format,
+            file: file.clone(),
+            size,
+            sha256: digest,
+        })
         .collect();
     let root = sealed.as_ref().map(|sealed| root_facts(sealed, store)).transpose()?;
     let boot = sealed.as_ref().map(|sealed| boot_facts(request, sealed, store)).transpose()?;

@@ -116,9 +116,7 @@ impl Remote {
             let first = state.missing.first().map(|digest| format!("one is {digest}"));
             let notice = first.into_iter().fold(Diagnostic::warning(message), Diagnostic::note);
             notices.push(
-                notice
-                    .note("what was made of them was made here anew")
-                    .hint("`rolecast store push` brings them back"),
+                notice.note("what was made of them was made here anew").hint("`rolecast store push` brings them back"),
             );
         }
         debug_assert!(notices.iter().all(|notice| notice.severity == Severity::Warning));

@@ -118,9 +118,8 @@ fn sign(
     let request = format!("{method}\n{path}\n\n{listed}\n{names}\n{payload}");
     let scope = format!("{date}/{region}/s3/aws4_request");
     let text = format!("AWS4-HMAC-SHA256\n{moment}\n{scope}\n{}", Digest::of(request.as_bytes()));
-    let step = |key: &[u8], text: &str| {
-        hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text.as_bytes()).as_ref().to_vec()
-    };
+    let step =
+        |key: &[u8], text: &str| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text.as_bytes()).as_ref().to_vec();
     let first = step(format!("AWS4{}", keys.secret).as_bytes(), date);
     let key = [region, "s3", "aws4_request"].iter().fold(first, |key, part| step(&key, part));
     let signature: String = step(&key, &text).iter().map(|byte| format!("{byte:02x}")).collect();

@@ -121,7 +121,8 @@ pub fn seal(parcel: &Parcel, blobs: &[Blob], signer: Option<&Signer>) -> Result<
 /// With the link that broke.
 pub fn open(bytes: &[u8], name: &Name, trust: &Trust) -> Result<Opened, Refused> {
     let end = bytes.iter().take(LONGEST_SIGNATURE).position(|byte| *byte == b'\n');
-    let (signature, record) = end.map(|end| (&bytes[..end], &bytes[end + 1..])).ok_or_else(|| Refused::new("is none"))?;
+    let (signature, record) =
+        end.map(|end| (&bytes[..end], &bytes[end + 1..])).ok_or_else(|| Refused::new("is none"))?;
     if let Trust::Keyring(keyring, now) = trust {
         if signature == UNSIGNED {
             return Err(Refused::new("is not signed"));
@@ -141,7 +142,8 @@ pub fn open(bytes: &[u8], name: &Name, trust: &Trust) -> Result<Opened, Refused>
         let notes = vec![format!("it says that it is `{} {}`", record.step, record.key)];
         return Err(Refused { what: "stands under another result's name".to_owned(), notes });
     }
-    let parcel = Parcel::read(record.result.into_bytes()).ok_or_else(|| Refused::new("holds a result that is altered"))?;
+    let parcel =
+        Parcel::read(record.result.into_bytes()).ok_or_else(|| Refused::new("holds a result that is altered"))?;
     if (parcel.step.as_str(), parcel.key) != (name.step.as_str(), name.key) {
         return Err(Refused::new("holds another result than its name says"));
     }

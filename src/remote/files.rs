@@ -138,7 +138,8 @@ impl Place for Files {
         let reply = self.wire.send(&ask)?;
         match reply.status {
             200 | 206 => {
-                let cut = |error: std::io::Error| Trouble::Unreachable { url: ask.shown.clone(), reason: error.to_string() };
+                let cut =
+                    |error: std::io::Error| Trouble::Unreachable { url: ask.shown.clone(), reason: error.to_string() };
                 reply.body_after(from).map(Some).map_err(cut)
             }
             404 | 410 => Ok(None),

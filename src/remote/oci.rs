@@ -288,7 +288,8 @@ impl Place for Registry {
         let reply = self.send(&ask)?;
         match reply.status {
             200 | 206 => {
-                let cut = |error: std::io::Error| Trouble::Unreachable { url: ask.shown.clone(), reason: error.to_string() };
+                let cut =
+                    |error: std::io::Error| Trouble::Unreachable { url: ask.shown.clone(), reason: error.to_string() };
                 reply.body_after(from).map(Some).map_err(cut)
             }
             404 => Ok(None),

@@ -74,7 +74,9 @@ pub fn open(text: &str, environment: Environment<'_>) -> Result<Box<dyn Place>, 
         let diagnostic = refuse("no host stands there, or a user does");
         return Err(diagnostic.hint("credentials come from the environment: every process can read an argument"));
     }
-    if rest.contains(['?', '#', ' ', '\\']) || rest.contains(char::is_control) || rest.split('/').any(|part| part == "..")
+    if rest.contains(['?', '#', ' ', '\\'])
+        || rest.contains(char::is_control)
+        || rest.split('/').any(|part| part == "..")
     {
         return Err(refuse("there is a character in it that cannot be there"));
     }

@@ -104,7 +104,8 @@ pub fn push(
             warnings.insert(name.clone(), another(remote, name));
         }
     }
-    warnings.retain(|name, _| !guides.contains(&name.step.as_str()) || matches!(looks.get(name), Some(Look::Refused(_))));
+    warnings
+        .retain(|name, _| !guides.contains(&name.step.as_str()) || matches!(looks.get(name), Some(Look::Refused(_))));
     let mut report = Report::new();
     warnings.into_values().for_each(|warning| report.push(warning));
     Ok((work.pushed.into_inner().unwrap_or_else(PoisonError::into_inner), report))
@@ -232,7 +233,9 @@ impl Work<'_> {
             let Look::Refused(refused) = look else { return Ok(None) };
             let warning = refused.clone().diagnostic(self.remote.shown(), name);
             let warning = Diagnostic { severity: crate::report::Severity::Warning, ..warning };
-            return Ok(Some(warning.note("it was put anew").hint("who else can write there? Look, if you do not know")));
+            return Ok(Some(
+                warning.note("it was put anew").hint("who else can write there? Look, if you do not know"),
+            ));
         }
         // Somebody put it in between.
         Ok(match look_again(self.remote, parcel, name)? {
@@ -258,7 +261,8 @@ struct Packed {
 
 /// Writes the zstd frame of a file; returns its digest and length in bytes.
 fn compress(from: &mut File, to: &Path) -> io::Result<(Digest, u64)> {
-    let mut encoder = zstd::stream::write::Encoder::new(Hashed { file: File::create(to)?, hasher: Hasher::new(), length: 0 }, LEVEL)?;
+    let mut encoder =
+        zstd::stream::write::Encoder::new(Hashed { file: File::create(to)?, hasher: Hasher::new(), length: 0 }, LEVEL)?;
     let mut chunk = vec![0; 1 << 20];
     loop {
         match from.read(&mut chunk)? {

@@ -140,8 +140,7 @@ impl Builder {
     fn push(&self, place: &Memory, signer: Option<&Signer>) -> Result<(Pushed, Report), Report> {
         let trust = signer.map_or(Trust::Anybody, keyring);
         let remote = Remote::new(Box::new(place.clone()), trust, STEPS);
-        let parcels: Vec<Parcel> =
-            STEPS.iter().flat_map(|step| self.store.parcels(step).unwrap()).collect();
+        let parcels: Vec<Parcel> = STEPS.iter().flat_map(|step| self.store.parcels(step).unwrap()).collect();
         push(&remote, &self.store, &parcels, &["test.guide"], signer, &Silent)
     }
 }
@@ -431,7 +430,8 @@ fn serve(answer: impl Fn(&str) -> String + Send + 'static) -> (String, Arc<Mutex
             let mut reader = BufReader::new(stream.try_clone().unwrap());
             let mut head = String::new();
             while reader.read_line(&mut head).is_ok_and(|length| length > 2) {}
-            let length = head.to_ascii_lowercase().lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+            let length =
+                head.to_ascii_lowercase().lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
             let _ = reader.take(length.unwrap_or(0)).read_to_end(&mut Vec::new());
             let reply = answer(&head);
             kept.lock().unwrap().push(head);
@@ -444,9 +444,12 @@ fn serve(answer: impl Fn(&str) -> String + Send + 'static) -> (String, Arc<Mutex
 #[test]
 fn a_registry_that_wants_a_token_is_given_one() {
     let auth = |realm: &str| {
-        format!("WWW-Authenticate: Bearer realm=\"{realm}\",service=\"registry\",scope=\"repository:a/b:pull,push\"\r\n")
+        format!(
+            "WWW-Authenticate: Bearer realm=\"{realm}\",service=\"registry\",scope=\"repository:a/b:pull,push\"\r\n"
+        )
     };
-    let ok = |body: &str| format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let ok =
+        |body: &str| format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     let (tokens, asked) = serve(move |head| {
         let known = head.to_ascii_lowercase().contains("authorization: basic ywrhomh1bnrlcji=");
         match known && head.contains("service=registry") {
@@ -468,10 +471,13 @@ fn a_registry_that_wants_a_token_is_given_one() {
     let place = Registry::new("oci://here/a/b", &registry, "a/b", login);
     assert_eq!(place.has(&Digest::of(b"x")), Ok(false));
     assert_eq!(place.has(&Digest::of(b"y")), Ok(false));
-    let asked = asked.lock().unwrap();
+    let asked = asked.lock().unwrap().clone();
     assert_eq!(asked.len(), 1, "a token is asked for once: {asked:?}");
     assert!(asked[0].contains("scope=repository%3Aa%2Fb%3Apull%2Cpush"), "{asked:?}");
-    assert!(heads.lock().unwrap().iter().all(|head| !head.to_ascii_lowercase().contains("basic")), "the password went astray");
+    assert!(
+        heads.lock().unwrap().iter().all(|head| !head.to_ascii_lowercase().contains("basic")),
+        "the password went astray"
+    );
     // Without credentials the answer is told, and no secret with it.
     let place = Registry::new("oci://here/a/b", &registry, "a/b", None);
     let trouble = place.has(&Digest::of(b"x")).unwrap_err();

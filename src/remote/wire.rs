@@ -93,8 +93,9 @@ impl Trouble {
                     _ => diagnostic.hint("try again later"),
                 }
             }
-            Self::Unreachable { .. } | Self::Cut { .. } => diagnostic
-                .hint("is the server up and the name right, and does the network need a proxy (`http_proxy`, `https_proxy`)?"),
+            Self::Unreachable { .. } | Self::Cut { .. } => diagnostic.hint(
+                "is the server up and the name right, and does the network need a proxy (`http_proxy`, `https_proxy`)?",
+            ),
             Self::Source { .. } => diagnostic,
         }
     }

@@ -120,7 +120,12 @@ fn figures(what: &str, outcome: &Value, took: std::time::Duration) {
     let remote = &outcome["remote"];
     eprintln!(
         "{what}: {} results and {} objects, {} requests, {} bytes received, {} bytes sent, {:.2} s",
-        remote["results"], remote["objects"], remote["requests"], remote["received"], remote["sent"], took.as_secs_f64()
+        remote["results"],
+        remote["objects"],
+        remote["requests"],
+        remote["received"],
+        remote["sent"],
+        took.as_secs_f64()
     );
 }
 
@@ -155,9 +160,11 @@ fn a_warm_remote_builds_nothing(what: &str, place: &Place) {
     let took = outcome.took;
     let made = json(&outcome.succeeds());
     figures(&format!("{what}: a new runner, disk alone"), &made, took);
-    let disk = |manifest: &str| json(manifest)["outputs"].as_array().and_then(|outputs| {
-        outputs.iter().find(|output| output["format"] == "disk").cloned()
-    });
+    let disk = |manifest: &str| {
+        json(manifest)["outputs"]
+            .as_array()
+            .and_then(|outputs| outputs.iter().find(|output| output["format"] == "disk").cloned())
+    };
     assert_eq!(disk(&manifest(&runner.rolecast.output)), disk(undisturbed()));
     let steps = names(&runner.rolecast.store.join("results"));
     assert!(!steps.iter().any(|step| step.starts_with("archive.") || step == "layer.unpack"), "{steps:?}");
@@ -272,10 +279,11 @@ fn an_altered_blob_of_a_registry_is_refused() {
     // The largest object of the outputs.
     let objects = runner.rolecast.store.join("objects");
     let shelves = names(&objects);
-    let all = shelves.iter().flat_map(|shelf| names(&objects.join(shelf)).into_iter().map(move |rest| format!("{shelf}{rest}")));
-    let sizes: BTreeMap<u64, String> = all
-        .filter_map(|digest| Some((fs::metadata(registry.blob(&digest)).ok()?.len(), digest)))
-        .collect();
+    let all = shelves
+        .iter()
+        .flat_map(|shelf| names(&objects.join(shelf)).into_iter().map(move |rest| format!("{shelf}{rest}")));
+    let sizes: BTreeMap<u64, String> =
+        all.filter_map(|digest| Some((fs::metadata(registry.blob(&digest)).ok()?.len(), digest))).collect();
     let (_, digest) = sizes.last_key_value().expect("segments do not compress");
     let mut bytes = fs::read(registry.blob(digest)).expect("it was pushed");
     let middle = bytes.len() / 2;
@@ -387,7 +395,10 @@ fn secrets_stay_where_they_are() {
     let host = place.remote.trim_start_matches("oci://").split('/').next().expect("a host").to_owned();
     let config = format!(r#"{{"auths":{{"{host}":{{"auth":"Y2k6aHVudGVyMi1vZi10aGUtcmVnaXN0cnk="}}}}}}"#);
     fs::write(docker.path().join("config.json"), config).expect("a folder under target");
-    let by_docker = Place { remote: place.remote.clone(), environment: vec![("DOCKER_CONFIG", docker.path().display().to_string())] };
+    let by_docker = Place {
+        remote: place.remote.clone(),
+        environment: vec![("DOCKER_CONFIG", docker.path().display().to_string())],
+    };
     let runner = Runner::new(&built.rolecast, &by_docker);
     let outcome = runner.build(&by_docker, &built.keyring, &[]);
     secrets(&outcome);
@@ -396,7 +407,16 @@ fn secrets_stay_where_they_are() {
     let outcome = place.push(&built.rolecast, &built.key);
     secrets(&outcome);
     assert!(outcome.fails().contains("cannot reach"));
-    let found = crate::support::command::run("grep", ["--recursive", "--files-with-matches", PASSWORD, &runner.rolecast.store.to_string_lossy(), &built.rolecast.store.to_string_lossy()]);
+    let found = crate::support::command::run(
+        "grep",
+        [
+            "--recursive",
+            "--files-with-matches",
+            PASSWORD,
+            &runner.rolecast.store.to_string_lossy(),
+            &built.rolecast.store.to_string_lossy(),
+        ],
+    );
     assert_eq!(found.stdout, "");
 }
 
@@ -405,9 +425,10 @@ fn secrets_stay_where_they_are() {
 fn the_examples_for_ci_are_yaml_with_jobs_that_build_and_push() {
     let script = "import sys, yaml; print(sorted(yaml.safe_load(open(sys.argv[1])).get(sys.argv[2]) or 'none'))";
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/examples");
-    for (file, part, expected) in
-        [("github-actions.yml", "jobs", "['build', 'check']"), ("gitlab-ci.yml", "build", "['extends', 'rules', 'script']")]
-    {
+    for (file, part, expected) in [
+        ("github-actions.yml", "jobs", "['build', 'check']"),
+        ("gitlab-ci.yml", "build", "['extends', 'rules', 'script']"),
+    ] {
         let path = examples.join(file);
         let words = ["-c".as_ref(), script.as_ref(), path.as_os_str(), part.as_ref()];
         assert_eq!(crate::support::command::run("/usr/bin/python3", words).succeeds().trim(), expected, "{file}");

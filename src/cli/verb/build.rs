@@ -440,13 +440,7 @@ impl<'a> Build<'a> {
     }
 }
 
-fn done(
-    built: &[Built],
-    signed_by: Option<String>,
-    remote: Option<&Remote>,
-    warnings: Report,
-    begun: Instant,
-) -> Done {
+fn done(built: &[Built], signed_by: Option<String>, remote: Option<&Remote>, warnings: Report, begun: Instant) -> Done {
     let mut text = String::new();
     for role in built {
         let manifest = &role.manifest;

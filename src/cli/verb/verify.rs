@@ -13,8 +13,7 @@ use serde::Serialize;
 
 use crate::archive;
 use crate::cli::args::{
-    BuildArguments, ChosenArguments, FormatName, RemoteArguments, SecureBootArguments, SignerArguments,
-    VerifyArguments,
+    BuildArguments, ChosenArguments, FormatName, RemoteArguments, SecureBootArguments, SignerArguments, VerifyArguments,
 };
 use crate::cli::output::size;
 use crate::cli::settings::{self, Settings};
