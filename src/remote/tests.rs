@@ -321,7 +321,7 @@ fn a_frame_that_grows_beyond_its_size_is_cut_off() {
     let frame = zstd::encode_all(&[0_u8; 1 << 20][..], 3).unwrap();
     let blob = Blob { object, size: 6, blob: Digest::of(&frame), length: frame.len() as u64, zstd: true };
     let parcel = builder.store.parcel("test.step", &key(1).digest()).unwrap().unwrap();
-    let record = envelope::seal(&parcel, &[blob.clone()], Some(&signer)).unwrap();
+    let record = envelope::seal(&parcel, std::slice::from_ref(&blob), Some(&signer)).unwrap();
     place.shelf().blobs.insert(blob.blob, frame);
     place.shelf().records.insert(Name { step: "test.step".to_owned(), key: key(1).digest() }, record);
     let runner = Runner::new(&place, keyring(&signer));
