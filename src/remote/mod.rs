@@ -1,6 +1,6 @@
 //! A store that several machines share: results and objects in a registry, a bucket or behind a web server.
 //!
-//! Owns how a result travels ([`envelope`]), who is believed, and how the three kinds of places are spoken to. Believes no
+//! Owns how a result travels (`envelope`), who is believed, and how the three kinds of places are spoken to. Believes no
 //! server: a record counts when a key of the user's signed it, a blob when its digest is the one that the record names. Blobs
 //! are put before the record that names them, and a name that is taken stays as it is, so writers need not know of each
 //! other. Knows no step, no package and no image. A place that cannot be reached is a notice and a miss; one that hands out
