@@ -17,6 +17,7 @@ pub mod layer;
 pub mod lock;
 pub mod plan;
 pub mod relay;
+pub mod remote;
 pub mod report;
 pub mod seed;
 pub mod sign;

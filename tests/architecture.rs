@@ -15,8 +15,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "archive", "audit", "deb", "format", "image", "join", "lab", "layer", "lock", "plan", "report", "seed",
-            "sign", "solve", "spec", "store", "sys", "ticket", "tree",
+            "archive", "audit", "deb", "format", "image", "join", "lab", "layer", "lock", "plan", "remote", "report",
+            "seed", "sign", "solve", "spec", "store", "sys", "ticket", "tree",
         ],
     ),
     ("deb", &[]),
@@ -33,6 +33,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("plan", &["deb", "spec", "lock", "tree", "report"]),
     // `archive` fetches over HTTP, `image` knows the list of digests.
     ("relay", &["archive", "format", "image", "report", "sys"]),
+    // `archive` judges signatures, `sign` makes them; `store` says what it lacks and knows no remote.
+    ("remote", &["archive", "report", "sign", "store", "sys"]),
     ("report", &[]),
     ("seed", &["spec", "image", "ticket", "format", "store", "sys", "report"]),
     // `archive` judges keys and signatures, `deb` reads dates, `image` knows the list and the manifest.

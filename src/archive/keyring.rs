@@ -94,6 +94,13 @@ impl Keyring {
         if certificates.is_empty() { Err(KeyringError::Empty) } else { Ok(Self { certificates }) }
     }
 
+    /// The certificates of both.
+    #[must_use]
+    pub fn and(mut self, other: &Self) -> Self {
+        self.certificates.extend(other.certificates.iter().cloned());
+        self
+    }
+
     /// Fingerprints of the certificates, upper-case hexadecimal, in the keyring's order.
     pub fn fingerprints(&self) -> Vec<String> {
         self.certificates.iter().map(|certificate| format!("{:X}", certificate.fingerprint())).collect()

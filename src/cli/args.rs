@@ -1,8 +1,12 @@
 //! What can be typed. No meaning here: `settings` gives it.
 
+mod remote;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use remote::{PullArguments, PushArguments, RemoteArguments, TrustArguments};
 
 /// Builds highly available MAAS clusters as bootable, immutable role images.
 #[derive(Debug, Parser)]
@@ -187,7 +191,8 @@ pub enum FormatName {
   rolecast build images/ha-lab.toml
   rolecast build images/ha-lab.toml --role rack --format disk
   rolecast build images/ha-lab.toml --locked --offline --output /srv/images --sign-key release.key
-  rolecast build images/ha-lab.toml --secure-boot-key db.key --secure-boot-certificate db.pem")]
+  rolecast build images/ha-lab.toml --secure-boot-key db.key --secure-boot-certificate db.pem
+  rolecast build images/ha-lab.toml --locked --remote oci://registry.example/rolecast --remote-keyring ci.pgp")]
 pub struct BuildArguments {
     /// The image file
     pub image: PathBuf,
@@ -212,6 +217,9 @@ pub struct BuildArguments {
     /// Who signs the outputs
     #[command(flatten)]
     pub signer: SignerArguments,
+    /// Where results of others are taken from
+    #[command(flatten)]
+    pub remote: RemoteArguments,
 }
 
 /// Who signs the outputs. Without any of these, and without $ROLECAST_SIGN_KEY, nobody does.
@@ -650,6 +658,10 @@ pub enum StoreVerb {
         #[arg(long, value_name = "DAYS", default_value_t = 30)]
         older_than: u32,
     },
+    /// Bring what was built to a store that others share: a registry, a bucket, a web server
+    Push(PushArguments),
+    /// Take from there what a build would need
+    Pull(PullArguments),
 }
 
 /// `rolecast generate`.

@@ -55,6 +55,8 @@ pub fn main() -> ExitCode {
         Verb::Apply(arguments) => verb::apply::run(&arguments, &settings),
         Verb::Store(StoreVerb::Stats) => verb::store::stats(&settings),
         Verb::Store(StoreVerb::Gc { older_than }) => verb::store::collect(older_than, &settings),
+        Verb::Store(StoreVerb::Push(arguments)) => verb::store_push::run(&arguments, &settings),
+        Verb::Store(StoreVerb::Pull(arguments)) => verb::store_pull::run(&arguments, &settings),
         Verb::Generate(verb) => verb::generate::run(&verb),
     };
     match outcome {

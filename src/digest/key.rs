@@ -36,15 +36,21 @@ impl Key {
         &self.inputs
     }
 
-    /// The key's digest. Every text is preceded by its length, so that no two lists of inputs read alike.
+    /// The key's digest.
     pub fn digest(&self) -> Digest {
+        Self::digest_of(self.step, &self.inputs)
+    }
+
+    /// The digest of the key of `step` with `inputs`. Every text is preceded by its length, so that no two lists of
+    /// inputs read alike.
+    pub fn digest_of(step: &str, inputs: &[(String, String)]) -> Digest {
         let mut hasher = Hasher::new();
         let mut add = |text: &str| {
             hasher.update(&(text.len() as u64).to_le_bytes());
             hasher.update(text.as_bytes());
         };
-        add(self.step);
-        for (name, value) in &self.inputs {
+        add(step);
+        for (name, value) in inputs {
             add(name);
             add(value);
         }

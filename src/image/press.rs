@@ -19,7 +19,7 @@ use super::boot::{self, BootParts};
 use super::disk::{self, Identity};
 use super::manifest::{BootFacts, Document, Manifest, Output, PackageFacts, RootFacts, SignerFacts, TreeFacts};
 use super::root::{self, Root};
-use super::{lint, netboot, provenance, sbom, sums, tarball, update};
+use super::{lint, netboot, parts, provenance, sbom, sums, tarball, update};
 
 /// Version of everything that is pressed: changes with any change to what the same root becomes (a format break).
 pub const VERSION: u32 = 2;
@@ -56,6 +56,8 @@ pub struct Request<'a> {
     pub shown: Digest,
     /// The stored tree, with places and origins.
     pub stored: Digest,
+    /// The stored configured tree that it was laid over.
+    pub base: Digest,
     /// The tool layer's tree: stub and boot loader.
     pub tools: &'a Tree,
     /// The initrd; none when no output boots.
@@ -101,48 +103,72 @@ pub fn press(
 ) -> Result<Pressed, Report> {
     let for_maas = request.formats.contains(&Format::Tar);
     lint::check(request.role, request.tree, store, for_maas)?;
+    parts::take(store, &request.base, request.formats)?;
     let sealed = request.initrd.map(|initrd| seal(request, initrd, store, progress)).transpose()?;
     let planned = plan_outputs(request, sealed.as_ref(), store, progress)?;
-    let total = planned.iter().map(|(_, _, recipe)| recipe.length()).sum();
-    let task = progress.begin(&format!("write {}", request.role), total, Unit::Bytes);
+    let named: Vec<(&str, &Recipe)> = planned.iter().map(|(_, file, recipe)| (file.as_str(), recipe)).collect();
+    let write = || pour(request.role, &named, directory, store, progress);
+    let describe = || {
+        let _task = progress.begin(&format!("describe {}", request.role), 0, Unit::Things);
+        sbom::documents(request, store)
+    };
+    let (poured, bills) = rayon::join(write, describe);
+    let (poured, bills) = (poured?, bills?);
+    let outputs: Vec<Output> = planned
+        .iter()
+        .zip(poured)
+        .map(|((format, file, _), Poured { digest, size })| Output {
+            format: *format,
+            file: file.clone(),
+            size,
+            sha256: digest,
+        })
+        .collect();
+    let root = sealed.as_ref().map(|sealed| root_facts(sealed, &planned, &outputs, store)).transpose()?;
+    let boot = sealed.as_ref().map(|sealed| boot_facts(request, sealed, store)).transpose()?;
+    let documents = documents(request, bills, &outputs, directory)?;
+    let manifest = manifest(request, root, boot, outputs, documents);
+    let text = manifest.to_text().map_err(|error| Diagnostic::error(Kind::Internal, error.to_string()))?;
+    list(&manifest, text.as_bytes(), directory)?;
+    parts::tell(store, &request.base)?;
+    let key = origins_key(&manifest.tree.digest);
+    store.record(&key, vec![request.stored], &request.stored)?;
+    let recipes = planned.into_iter().map(|(_, file, recipe)| (file, recipe)).collect();
+    Ok(Pressed { manifest, recipes })
+}
+
+/// Writes files into the directory of a role, by their paths from there; returns digest and size of each, in order.
+pub(super) fn pour(
+    role: &str,
+    planned: &[(&str, &Recipe)],
+    directory: &Path,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<Vec<Poured>, Report> {
+    let total = planned.iter().map(|(_, recipe)| recipe.length()).sum();
+    let task = progress.begin(&format!("write {role}"), total, Unit::Bytes);
     let mut folders: BTreeSet<PathBuf> =
-        planned.iter().map(|(_, file, _)| directory.join(file).with_file_name("")).collect();
+        planned.iter().map(|(file, _)| directory.join(file).with_file_name("")).collect();
     folders.insert(directory.to_owned());
     for folder in &folders {
         files::make_directory(folder).map_err(Diagnostic::from)?;
         // A build that was killed while it wrote leaves half an image, which nobody else would remove.
         files::remove_abandoned(folder).map_err(Diagnostic::from)?;
     }
-    let pour = || -> Result<Vec<Output>, Report> {
-        let mut outputs = Vec::new();
-        for (format, file, recipe) in &planned {
-            let path = directory.join(file);
-            let poured = store.pour(recipe, &path, &|bytes| task.advance(bytes))?;
-            outputs.push(Output { format: *format, file: file.clone(), size: poured.size, sha256: poured.digest });
-        }
-        Ok(outputs)
-    };
-    let describe = || {
-        let _task = progress.begin(&format!("describe {}", request.role), 0, Unit::Things);
-        sbom::documents(request, store)
-    };
-    let (outputs, bills) = rayon::join(pour, describe);
-    let (outputs, bills) = (outputs?, bills?);
-    drop(task);
-    let root = sealed.as_ref().map(|sealed| root_facts(sealed, &planned, &outputs, store)).transpose()?;
-    let boot = sealed.as_ref().map(|sealed| boot_facts(request, sealed, store)).transpose()?;
-    let documents = documents(request, bills, &outputs, directory)?;
-    let manifest = manifest(request, root, boot, outputs, documents);
-    let text = manifest.to_text().map_err(|error| Diagnostic::error(Kind::Internal, error.to_string()))?;
-    files::write_atomically(&directory.join("manifest.json"), text.as_bytes()).map_err(Diagnostic::from)?;
+    let mut poured = Vec::new();
+    for (file, recipe) in planned {
+        poured.push(store.pour(recipe, &directory.join(file), &|bytes| task.advance(bytes))?);
+    }
+    Ok(poured)
+}
+
+/// Writes the manifest, whose text is `text`, and the list of everything that it names.
+pub(super) fn list(manifest: &Manifest, text: &[u8], directory: &Path) -> Result<(), Report> {
+    files::write_atomically(&directory.join("manifest.json"), text).map_err(Diagnostic::from)?;
     let mut listed: BTreeMap<String, Digest> =
         manifest.files().map(|(file, sha256)| (file.to_owned(), sha256)).collect();
-    listed.insert("manifest.json".to_owned(), Digest::of(text.as_bytes()));
-    sums::write(directory, &listed)?;
-    let key = origins_key(&manifest.tree.digest);
-    store.record(&key, vec![request.stored], &request.stored)?;
-    let recipes = planned.into_iter().map(|(_, file, recipe)| (file, recipe)).collect();
-    Ok(Pressed { manifest, recipes })
+    listed.insert("manifest.json".to_owned(), Digest::of(text));
+    sums::write(directory, &listed)
 }
 
 /// Writes what is said about the outputs: the SBOMs `texts`, and provenance over them and the outputs.

@@ -168,6 +168,8 @@ impl<'a> Workshop<'a> {
         let parent_tree = parent.map(|parent| &*parent.tree);
         let mut laid = lay::lay(self.store, &step.name, parent_tree, &unpacked, step.epoch)?;
         self.lay_before(&mut laid.tree, step)?;
+        // The sandbox sees the store's files, and no network to bring others from.
+        self.store.bring_tree(&laid.tree).map_err(Diagnostic::from)?;
         let request = Configure {
             layer: step.name.clone(),
             directory: self.directory(),
@@ -243,6 +245,7 @@ impl<'a> Workshop<'a> {
         if let Some(lower) = &*checkout {
             return Ok(lower.clone());
         }
+        self.store.bring_tree(&laid.tree).map_err(Diagnostic::from)?;
         let directory = self.directory();
         let request = Request::Checkout { tree: laid.digest, base: None, directory: directory.clone() };
         self.ask(request, "checkout", &directory, listener)?;
@@ -356,6 +359,14 @@ impl Workshop<'_> {
             let _ = inside.connection.receive::<Answer>();
         }
     }
+}
+
+/// The stored tree that configuring gave, where the store has the step.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn configured_tree(store: &Store, key: &Key) -> Result<Option<Digest>, Report> {
+    Ok(store.result::<Configured>(key)?.map(|configured| configured.tree))
 }
 
 /// Opens a shell in what a failed step left: the directory that its message named.

@@ -22,5 +22,5 @@ pub mod unpack;
 #[cfg(test)]
 mod tests;
 
-pub use configure::{Job, Laid, Listener, Progress, Workshop, enter};
+pub use configure::{Job, Laid, Listener, Progress, Workshop, configured_tree, enter};
 pub use inside::helper_main;

@@ -13,6 +13,7 @@
 //! ```
 
 mod collect;
+mod elsewhere;
 mod integrity;
 mod object;
 mod pour;
@@ -20,17 +21,18 @@ mod result;
 mod scratch;
 
 pub use collect::{Collected, Stats};
+pub use elsewhere::{CONNECTIONS, Elsewhere, at_once};
 pub use integrity::ContentReader;
 pub use object::{ObjectWriter, ReadRange};
 pub use pour::{Poured, pour_into};
-pub use result::Miss;
+pub use result::{Miss, Parcel};
 pub use scratch::Scratch;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use crate::digest::Digest;
 use crate::report::{Diagnostic, Kind, Report};
@@ -75,6 +77,9 @@ pub enum StoreError {
     /// A tree that does not read.
     #[error("the stored tree {0} cannot be read: {1}")]
     Tree(Digest, crate::tree::ParseDumpError),
+    /// What came from elsewhere may not be believed.
+    #[error("{}", .0.message)]
+    Elsewhere(Box<Diagnostic>),
 }
 
 impl From<StoreError> for Report {
@@ -105,6 +110,7 @@ impl From<StoreError> for Diagnostic {
                 .note("a disk fault or another program changed it; it was taken away")
                 .hint("run the build again: it is made or fetched anew"),
             StoreError::Tree(..) => Self::error(Kind::Internal, message),
+            StoreError::Elsewhere(diagnostic) => *diagnostic,
         }
     }
 }
@@ -118,6 +124,12 @@ pub struct Store {
     verified: Mutex<BTreeSet<Digest>>,
     /// Objects that were found altered and taken away.
     discarded: Mutex<BTreeSet<Digest>>,
+    /// Results that this process found or recorded: step and key.
+    used: Mutex<BTreeSet<(String, Digest)>>,
+    /// Where what is not here may be had.
+    elsewhere: Option<Arc<dyn Elsewhere>>,
+    /// Objects on their way from there, each held by who brings it.
+    coming: Mutex<BTreeMap<Digest, Arc<Mutex<()>>>>,
 }
 
 impl Store {
@@ -155,7 +167,15 @@ impl Store {
         let path = root.join("lock");
         let lock = File::options().create(true).truncate(false).write(true).open(&path).on("open", &path)?;
         lock.lock_shared().on("lock", &path)?;
-        let store = Self { root, lock, verified: Mutex::default(), discarded: Mutex::default() };
+        let store = Self {
+            root,
+            lock,
+            verified: Mutex::default(),
+            discarded: Mutex::default(),
+            used: Mutex::default(),
+            elsewhere: None,
+            coming: Mutex::default(),
+        };
         store.sweep_scratch()?;
         Ok(store)
     }

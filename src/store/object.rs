@@ -23,11 +23,18 @@ impl Store {
         self.root.join("objects").join(&text[..2]).join(&text[2..])
     }
 
-    /// Opens an object for reading.
+    /// Opens an object for reading; one that is promised elsewhere is brought first.
     ///
     /// # Errors
     /// [`StoreError::Missing`] when the store lacks it.
     pub fn open_object(&self, digest: &Digest) -> Result<File, StoreError> {
+        match self.open_here(digest) {
+            Err(StoreError::Missing(_)) if self.borrow(digest)? => self.open_here(digest),
+            opened => opened,
+        }
+    }
+
+    fn open_here(&self, digest: &Digest) -> Result<File, StoreError> {
         let path = self.object_path(digest);
         match File::open(&path) {
             Ok(file) => Ok(file),

@@ -1,9 +1,11 @@
 //! Results of steps, by key.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 use std::time::SystemTime;
 
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -43,6 +45,33 @@ impl<T: Serialize> Stored<T> {
     }
 }
 
+/// A result as it lies in a store, and as it travels between stores: whatever its value is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parcel {
+    /// The step.
+    pub step: String,
+    /// Digest of its key.
+    pub key: Digest,
+    /// The key's inputs: name and value.
+    pub inputs: Vec<(String, String)>,
+    /// Every object that the value needs, each once.
+    pub objects: BTreeSet<Digest>,
+    /// The file.
+    pub bytes: Vec<u8>,
+}
+
+impl Parcel {
+    /// Reads a result's file; none when it is altered, or no such file.
+    pub fn read(bytes: Vec<u8>) -> Option<Self> {
+        let Stored { step, inputs, objects, .. } = Stored::<IgnoredAny>::parse(&bytes)?;
+        // The step names a directory.
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.';
+        let is_step = !step.is_empty() && !step.starts_with('.') && step.len() <= 60 && step.bytes().all(plain);
+        let key = Key::digest_of(&step, &inputs);
+        is_step.then(|| Self { step, key, inputs, objects: objects.into_iter().collect(), bytes })
+    }
+}
+
 /// Why a step has no result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum Miss {
@@ -59,28 +88,84 @@ impl Store {
         self.root.join("results").join(key.step()).join(key.digest().to_string())
     }
 
-    /// The result of the step, if it was run and everything that its result needs is still there.
+    /// The result of the step, if it was run, here or elsewhere, and everything that its result needs is still to be
+    /// had.
     ///
     /// # Errors
     /// When a result is there but cannot be read. One that was altered, or is another step's, counts as absent.
     pub fn result<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>, StoreError> {
         let path = self.result_path(key);
-        let mut file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error).on("read", &path)?,
+        let here = read(&path)?.and_then(|bytes| self.judged::<T>(key, &bytes));
+        let stored = match here {
+            Some(stored) => stored,
+            None => match self.borrow_result(key, &path)? {
+                Some(stored) => stored,
+                None => return Ok(None),
+            },
         };
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).on("read", &path)?;
-        let Some(stored) = Stored::<T>::parse(&bytes) else { return Ok(None) };
-        if stored.step != key.step() || stored.inputs != key.inputs() {
-            return Ok(None);
-        }
-        if !stored.objects.iter().all(|digest| self.has(digest)) {
-            return Ok(None);
-        }
-        note_use(&file, &path);
+        touch(&path);
+        self.note_use(key.step(), key.digest());
         Ok(Some(stored.value))
+    }
+
+    /// The result in a file, if it is this key's and whole.
+    fn judged<T: DeserializeOwned>(&self, key: &Key, bytes: &[u8]) -> Option<Stored<T>> {
+        let stored = Stored::<T>::parse(bytes)?;
+        let is_it = stored.step == key.step() && stored.inputs == key.inputs();
+        (is_it && stored.objects.iter().all(|digest| self.can_have(digest))).then_some(stored)
+    }
+
+    fn borrow_result<T: DeserializeOwned>(&self, key: &Key, path: &Path) -> Result<Option<Stored<T>>, StoreError> {
+        let Some(elsewhere) = &self.elsewhere else { return Ok(None) };
+        let bytes = elsewhere.result(key).map_err(|diagnostic| StoreError::Elsewhere(Box::new(diagnostic)))?;
+        let Some(bytes) = bytes else { return Ok(None) };
+        let stored = self.judged(key, &bytes);
+        if stored.is_some() {
+            write(path, &bytes)?;
+        }
+        Ok(stored)
+    }
+
+    /// The file of a result, whatever it holds; none when there is none, or it was altered.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read.
+    pub fn parcel(&self, step: &str, key: &Digest) -> Result<Option<Parcel>, StoreError> {
+        let bytes = read(&self.root.join("results").join(step).join(key.to_string()))?;
+        Ok(bytes.and_then(Parcel::read).filter(|parcel| parcel.step == step && parcel.key == *key))
+    }
+
+    /// The files of all results of a step, by key.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub fn parcels(&self, step: &str) -> Result<Vec<Parcel>, StoreError> {
+        let Ok(entries) = fs::read_dir(self.root.join("results").join(step)) else { return Ok(Vec::new()) };
+        let names = entries.filter_map(|entry| Digest::parse(&entry.ok()?.file_name().to_string_lossy()).ok());
+        let mut keys: Vec<Digest> = names.collect();
+        keys.sort();
+        let read: Result<Vec<Option<Parcel>>, StoreError> = keys.iter().map(|key| self.parcel(step, key)).collect();
+        Ok(read?.into_iter().flatten().collect())
+    }
+
+    /// Takes a result that came with another one, unless there is one.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn adopt(&self, parcel: &Parcel) -> Result<(), StoreError> {
+        if self.parcel(&parcel.step, &parcel.key)?.is_some() {
+            return Ok(());
+        }
+        write(&self.root.join("results").join(&parcel.step).join(parcel.key.to_string()), &parcel.bytes)
+    }
+
+    fn note_use(&self, step: &str, key: Digest) {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).insert((step.to_owned(), key));
+    }
+
+    /// The results that were found or recorded since this was last asked: step and key.
+    pub fn take_used(&self) -> BTreeSet<(String, Digest)> {
+        std::mem::take(&mut *self.used.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Whether [`Store::result`] would find something.
@@ -97,15 +182,11 @@ impl Store {
     /// When it cannot be written.
     pub fn record<T: Serialize>(&self, key: &Key, objects: Vec<Digest>, value: &T) -> Result<(), StoreError> {
         let path = self.result_path(key);
-        if let Some(directory) = path.parent() {
-            make_room(directory)?;
-        }
         let stored = Stored { step: key.step().to_owned(), inputs: key.inputs().to_vec(), objects, value };
         let bytes = stored.write().map_err(io::Error::other).on("write", &path)?;
-        let mut pending = Pending::create(&path)?;
-        pending.file.set_permissions(Permissions::from_mode(0o644)).on("protect", &path)?;
-        pending.file.write_all(&bytes).on("write", &path)?;
-        Ok(pending.publish()?)
+        write(&path, &bytes)?;
+        self.note_use(key.step(), key.digest());
+        Ok(())
     }
 
     /// Holds the step for this process: a second build that wants the same step waits, and then finds its result.
@@ -141,7 +222,8 @@ impl Store {
 }
 
 /// Notes that a result was used, so that a collection keeps it: once a day is enough, and failing is no harm.
-fn note_use(file: &File, path: &Path) {
+fn touch(path: &Path) {
+    let Ok(file) = File::open(path) else { return };
     let now = SystemTime::now();
     let used = file.metadata().and_then(|metadata| metadata.modified());
     if used.is_ok_and(|used| now.duration_since(used).is_ok_and(|age| age.as_secs() > 24 * 3600))
@@ -149,6 +231,24 @@ fn note_use(file: &File, path: &Path) {
     {
         let _ = file.set_modified(now);
     }
+}
+
+fn read(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).on("read", path)?,
+    }
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    if let Some(directory) = path.parent() {
+        make_room(directory)?;
+    }
+    let mut pending = Pending::create(path)?;
+    pending.file.set_permissions(Permissions::from_mode(0o644)).on("protect", path)?;
+    pending.file.write_all(bytes).on("write", path)?;
+    Ok(pending.publish()?)
 }
 
 fn changed_inputs(

@@ -17,6 +17,7 @@ mod formats;
 mod lab;
 mod mirrors;
 mod mistakes;
+mod remote;
 mod report_page;
 mod reproducible;
 mod scenarios;

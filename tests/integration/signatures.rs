@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 
 use super::seeds::pretend_to_build;
 use crate::support::command::{Outcome, Rolecast, command, finish, run};
+use crate::support::gnupg::Gnupg;
 use crate::support::host::World;
 use crate::support::project::Project;
 use crate::support::server::Server;
@@ -15,67 +16,6 @@ use crate::support::server::Server;
 const IMAGE: &str = "images/test.toml";
 
 const PASSPHRASE: &str = "correct horse";
-
-/// A GnuPG home of its own, ended with this value.
-struct Gnupg {
-    home: tempfile::TempDir,
-}
-
-impl Gnupg {
-    fn new() -> Self {
-        // Below /tmp, because the agent's socket has a short name.
-        let home = tempfile::tempdir().expect("a temporary folder");
-        Self { home }
-    }
-
-    #[track_caller]
-    fn run(&self, arguments: &[&str]) -> Outcome {
-        let mut gpg = command("gpg");
-        gpg.env("GNUPGHOME", self.home.path()).args(["--batch", "--pinentry-mode=loopback"]).args(arguments);
-        finish(gpg)
-    }
-
-    /// Makes a key and returns its fingerprint. `usage` is `sign`, `cert` or `encr`.
-    #[track_caller]
-    fn key(&self, name: &str, algorithm: &str, usage: &str, passphrase: &str) -> String {
-        let passphrase = format!("--passphrase={passphrase}");
-        self.run(&[&passphrase, "--quick-generate-key", name, algorithm, usage, "never"]).succeeds();
-        self.fingerprint(name)
-    }
-
-    #[track_caller]
-    fn fingerprint(&self, name: &str) -> String {
-        let listed = self.run(&["--with-colons", "--list-keys", name]).succeeds();
-        let line = listed.lines().find_map(|line| line.strip_prefix("fpr:")).expect("a fingerprint");
-        line.trim_matches(':').to_owned()
-    }
-
-    /// Writes what gpg exports to a file that only its owner reads.
-    #[track_caller]
-    fn export(&self, how: &str, key: &str, file: &str, passphrase: &str) -> PathBuf {
-        let path = self.home.path().join(file);
-        let (passphrase, output) = (format!("--passphrase={passphrase}"), format!("--output={}", path.display()));
-        self.run(&[&passphrase, &output, "--armor", how, key]).succeeds();
-        fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("just written");
-        path
-    }
-
-    /// A binary keyring of one key: what gpgv wants.
-    #[track_caller]
-    fn keyring(&self, key: &str) -> PathBuf {
-        let path = self.home.path().join(format!("{key}.pgp"));
-        let output = format!("--output={}", path.display());
-        self.run(&["--yes", &output, "--export", key]).succeeds();
-        path
-    }
-}
-
-impl Drop for Gnupg {
-    fn drop(&mut self) {
-        let mut kill = command("gpgconf");
-        let _ = kill.env("GNUPGHOME", self.home.path()).args(["--kill", "gpg-agent"]).status();
-    }
-}
 
 /// One signed build that all of these tests look at.
 struct Signed {

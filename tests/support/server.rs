@@ -1,6 +1,6 @@
 //! A small HTTP server on the loopback, with switchable misbehaviour: a mirror that fails in every way mirrors fail.
 //!
-//! It serves the files of one folder over HTTP/1.1, one request a connection. It counts requests and remembers their
+//! It serves the files of one folder over HTTP/1.1, one request a connection, and takes them by PUT. It counts requests and remembers their
 //! paths, so that a test can say what was fetched twice, or not at all.
 
 use std::collections::BTreeMap;
@@ -130,12 +130,18 @@ fn answer(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
     let mut words = line.split_whitespace();
     let (method, target) = (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or("/").to_owned());
     let mut range_of: Option<(u64, Option<u64>)> = None;
+    let (mut sent, mut alone) = (0_u64, false);
     loop {
         let mut header = String::new();
         if reader.read_line(&mut header)? == 0 || header.trim().is_empty() {
             break;
         }
-        if let Some(range) = header.to_ascii_lowercase().strip_prefix("range: bytes=") {
+        let lower = header.to_ascii_lowercase();
+        alone |= lower.starts_with("if-none-match: *");
+        if let Some(length) = lower.strip_prefix("content-length:") {
+            sent = length.trim().parse().unwrap_or(0);
+        }
+        if let Some(range) = lower.strip_prefix("range: bytes=") {
             let (first, last) = range.trim().split_once('-').unwrap_or_default();
             range_of = Some((first.parse().unwrap_or(0), last.parse().ok()));
         }
@@ -166,6 +172,19 @@ fn answer(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
     let path = decoded(target.split('?').next().unwrap_or_default().trim_start_matches('/'));
     let file = state.root.join(&path);
     let inside = !Path::new(&path).components().any(|part| part.as_os_str() == "..");
+    if method == "PUT" {
+        if alone && file.exists() {
+            return plain(&mut stream, "412 Precondition Failed", "", "");
+        }
+        // Whole or not at all, also when two come at once.
+        let folder = file.parent().filter(|_| inside).ok_or(std::io::ErrorKind::InvalidInput)?;
+        std::fs::create_dir_all(folder)?;
+        let mut pending = tempfile::NamedTempFile::new_in(folder)?;
+        if std::io::copy(&mut reader.take(sent), &mut pending)? == sent {
+            pending.persist(&file)?;
+        }
+        return plain(&mut stream, "201 Created", "", "");
+    }
     let (Ok(mut file), true) = (File::open(&file), inside && file.is_file()) else {
         return plain(&mut stream, "404 Not Found", "", "not found\n");
     };

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::archive;
@@ -15,12 +16,13 @@ use crate::format::Recipe;
 use crate::format::authenticode::Signer;
 use crate::image::manifest::{BootFacts, Manifest, PackageFacts};
 use crate::image::sums::{SIGNATURE, SUMS};
-use crate::image::{self, Pressed, delivered};
+use crate::image::{self, Pressed, delivered, kept};
 use crate::layer::root::{self, Image};
 use crate::layer::{Laid, Workshop, initrd};
 use crate::lock::{self, Lock, Update};
 use crate::plan::materials::{Material, materials};
 use crate::plan::{self, Plan, RolePlan};
+use crate::remote::Remote;
 use crate::report::{Diagnostic, Kind, Progress, Report, Unit};
 use crate::spec::Format;
 use crate::sys::files;
@@ -29,6 +31,7 @@ use crate::tree::Content;
 
 use super::cluster::now;
 use super::project::Project;
+use super::remote;
 use super::secure_boot;
 use super::shown::Shown;
 use super::sign;
@@ -44,13 +47,15 @@ pub fn run(arguments: &BuildArguments, settings: &Settings) -> Result<Done, Repo
     // A key that cannot sign is told before anything is built.
     let boot_signer = secure_boot::signer(&arguments.secure_boot, Some(now()))?;
     let signer = sign::signer(&arguments.signer)?;
-    let (built, warnings) = make(arguments, boot_signer.as_ref(), settings)?;
+    let remote = remote::of_build(&arguments.remote, arguments.mirrors.offline)?;
+    let (built, mut warnings) = make(arguments, boot_signer.as_ref(), remote.as_ref(), settings)?;
     if let Some(signer) = &signer {
         for role in &built {
             crate::sign::sign(&role.directory, signer)?;
         }
     }
-    Ok(done(&built, signer.map(|signer| signer.fingerprint()), warnings, begun))
+    remote.iter().flat_map(|remote| remote.notices()).for_each(|notice| warnings.push(notice));
+    Ok(done(&built, signer.map(|signer| signer.fingerprint()), remote.as_deref(), warnings, begun))
 }
 
 /// Builds the roles; also what `verify` does once more.
@@ -60,36 +65,46 @@ pub fn run(arguments: &BuildArguments, settings: &Settings) -> Result<Done, Repo
 pub(super) fn make(
     arguments: &BuildArguments,
     signer: Option<&Signer>,
+    remote: Option<&Arc<Remote>>,
     settings: &Settings,
 ) -> Result<(Vec<Built>, Report), Report> {
-    let mut project = Project::read(&arguments.image)?;
-    let warnings = std::mem::take(&mut project.warnings);
-    let agent = files::read(&settings::agent(arguments.chosen.agent.as_deref())?).map_err(Diagnostic::from)?;
-    let world = World::open(settings, &arguments.mirrors)?;
     let progress = progress::for_run(settings.json);
-    let mut build = Build { project, world, progress: progress.as_ref(), agent, warnings, arguments, signer };
+    let mut build = Build::new(arguments, signer, remote, settings, progress.as_ref())?;
     let lock = build.fresh_lock()?;
-    for _ in 0..REPAIRS {
-        match build.roles(lock.clone()) {
+    let mut repairs = REPAIRS;
+    loop {
+        let outcome = build.roles(lock.clone());
+        // What it is about may have been told on the way as something else.
+        if let Some(lie) = remote.and_then(|remote| remote.lie()) {
+            return Err(lie.into());
+        }
+        match outcome {
             Ok(built) => return Ok((built, build.warnings)),
-            Err(report) if !build.repaired() => return Err(report),
-            Err(_) => {}
+            Err(report) => {
+                let lost = remote.is_some_and(|remote| remote.take_lost());
+                if repairs == 0 || !(build.repaired() || lost) {
+                    return Err(report);
+                }
+                repairs -= 1;
+                if let Some(remote) = remote.filter(|_| repairs == 0) {
+                    remote.give_up();
+                }
+            }
         }
     }
-    let built = build.roles(lock)?;
-    Ok((built, build.warnings))
 }
 
-/// How often a build is run again because an object of the store was found altered. All that are go at the first time.
+/// How often a build is run again because an object of the store was found altered, or a remote had not what it promised.
+/// All that are go at the first time.
 const REPAIRS: usize = 2;
 
 /// A build that is going on.
-struct Build<'a> {
+pub(super) struct Build<'a> {
     project: Project,
-    world: World,
+    pub(super) world: World,
     progress: &'a dyn Progress,
     agent: Vec<u8>,
-    warnings: Report,
+    pub(super) warnings: Report,
     arguments: &'a BuildArguments,
     signer: Option<&'a Signer>,
 }
@@ -132,9 +147,24 @@ pub(super) struct Built {
     reused: bool,
 }
 
-impl Build<'_> {
+impl<'a> Build<'a> {
+    /// What is built, where and with what.
+    pub(super) fn new(
+        arguments: &'a BuildArguments,
+        signer: Option<&'a Signer>,
+        remote: Option<&Arc<Remote>>,
+        settings: &Settings,
+        progress: &'a dyn Progress,
+    ) -> Result<Self, Report> {
+        let mut project = Project::read(&arguments.image)?;
+        let warnings = std::mem::take(&mut project.warnings);
+        let agent = files::read(&settings::agent(arguments.chosen.agent.as_deref())?).map_err(Diagnostic::from)?;
+        let world = World::open(settings, &arguments.mirrors)?.borrowing(remote);
+        Ok(Self { project, world, progress, agent, warnings, arguments, signer })
+    }
+
     /// The lock that answers the Spec: as it is, or made now.
-    fn fresh_lock(&mut self) -> Result<Lock, Report> {
+    pub(super) fn fresh_lock(&mut self) -> Result<Lock, Report> {
         let stale = match self.project.lock()? {
             Some(lock) => match lock::fresh::check(&lock, &self.project.path.lock_name(), &self.project.spec) {
                 Ok(()) => return Ok(lock),
@@ -176,10 +206,12 @@ impl Build<'_> {
 
     fn roles(&mut self, lock: Lock) -> Result<Vec<Built>, Report> {
         let mut plan = self.plan(&lock)?;
-        if let Some(built) = self.all_delivered(&plan, &lock)? {
-            return Ok(built);
+        let mut ready = self.ready(&plan, &lock)?;
+        if ready.iter().all(Option::is_some) {
+            return Ok(ready.into_iter().flatten().collect());
         }
-        let mut needed = self.needed(&plan)?;
+        self.world.store.ask(&self.steps(&plan))?;
+        let mut needed = self.needed(&plan, &ready)?;
         if needed.is_work() {
             // Where the sandbox cannot work it is said now, before anything is downloaded.
             self.workshop()?.sandbox()?;
@@ -188,7 +220,8 @@ impl Build<'_> {
             (lock, false) => lock,
             (lock, true) => {
                 plan = self.plan(&lock)?;
-                needed = self.needed(&plan)?;
+                ready = self.ready(&plan, &lock)?;
+                needed = self.needed(&plan, &ready)?;
                 lock
             }
         };
@@ -199,11 +232,14 @@ impl Build<'_> {
             None => None,
         };
         let mut built = Vec::new();
-        for role in &plan.roles {
+        for (role, ready) in plan.roles.iter().zip(ready) {
             let top = role.layers.last().and_then(|layer| laid[*layer].as_ref());
-            let Some(top) = top else { continue };
             let tools = laid[plan.tools].as_ref();
-            built.push(self.press(&plan, role, &lock, top, tools, initrd.as_ref())?);
+            match (ready, top) {
+                (Some(ready), _) => built.push(ready),
+                (None, Some(top)) => built.push(self.press(&plan, role, &lock, top, tools, initrd.as_ref())?),
+                (None, None) => {}
+            }
         }
         Ok(built)
     }
@@ -212,7 +248,19 @@ impl Build<'_> {
         Workshop::new(&self.world.store, Helper::own()?)
     }
 
-    fn plan(&self, lock: &Lock) -> Result<Plan, Report> {
+    /// The steps below the outputs.
+    pub(super) fn steps(&self, plan: &Plan) -> Vec<Key> {
+        let layers = plan.layers.iter().map(|step| step.key.clone());
+        let roots = plan.roles.iter().map(|role| role.key.clone());
+        layers.chain(roots).chain([initrd::key(plan, self.initrd_files())]).collect()
+    }
+
+    /// What is kept of the roles' outputs, in their order.
+    pub(super) fn recipes(&self, plan: &Plan, lock: &Lock) -> Vec<Key> {
+        plan.roles.iter().map(|role| kept::key(&self.outputs_key(plan, role, lock))).collect()
+    }
+
+    pub(super) fn plan(&self, lock: &Lock) -> Result<Plan, Report> {
         let chosen = &self.arguments.chosen;
         plan::draw(&self.project.spec, lock, Digest::of(&self.agent), &chosen.roles, &settings::formats(chosen))
     }
@@ -223,18 +271,34 @@ impl Build<'_> {
         std::path::absolute(output).unwrap_or_else(|_| output.clone()).join(&role.name)
     }
 
-    /// Every role's manifest, when nothing has to be done for any.
-    fn all_delivered(&self, plan: &Plan, lock: &Lock) -> Result<Option<Vec<Built>>, Report> {
-        let mut built = Vec::new();
+    /// The roles of which nothing has to be made: their outputs lie there, or are written again from what they are made of.
+    fn ready(&self, plan: &Plan, lock: &Lock) -> Result<Vec<Option<Built>>, Report> {
+        let store = &self.world.store;
+        let mut lacking = Vec::new();
+        let mut ready = Vec::new();
         for role in &plan.roles {
-            let directory = self.directory(role);
-            let key = self.outputs_key(plan, role, lock);
-            match delivered::recall(&self.world.store, &key, &directory)? {
-                Some(manifest) => built.push(Built { directory, manifest, recipes: BTreeMap::new(), reused: true }),
-                None => return Ok(None),
+            let (key, directory) = (self.outputs_key(plan, role, lock), self.directory(role));
+            match delivered::recall(store, &key, &directory)? {
+                Some(manifest) => {
+                    ready.push(Some(Built { directory, manifest, recipes: BTreeMap::new(), reused: true }));
+                }
+                None => {
+                    lacking.push((ready.len(), key, directory));
+                    ready.push(None);
+                }
             }
         }
-        Ok(Some(built))
+        let kept: Vec<Key> = lacking.iter().map(|(_, key, _)| kept::key(key)).collect();
+        store.ask(&kept)?;
+        for (index, key, directory) in lacking {
+            let Some(Pressed { manifest, recipes }) = kept::write(store, &key, &directory, self.progress)? else {
+                continue;
+            };
+            delivered::remember(store, &key, &directory, &manifest)?;
+            self.progress.reused(&format!("outputs of {}", manifest.role));
+            ready[index] = Some(Built { directory, manifest, recipes, reused: false });
+        }
+        Ok(ready)
     }
 
     /// What decides a role's outputs, byte by byte.
@@ -287,7 +351,7 @@ impl Build<'_> {
                 );
                 let lock = self.relock(Some(&lock))?;
                 let plan = self.plan(&lock)?;
-                let needed = self.needed(&plan)?;
+                let needed = self.needed(&plan, &self.ready(&plan, &lock)?)?;
                 self.fetch_once(&plan, &needed).map_err(|error| error.report)?;
                 Ok((lock, true))
             }
@@ -309,12 +373,14 @@ impl Build<'_> {
         archive::fetch(missing, &self.project.spec.archives, &access, archive::THREADS).map(|_| ())
     }
 
-    /// What the chosen roles stand on, and the tool layer when an output boots: a layer that has to be made needs its
-    /// parent, one that is in the store nothing.
-    fn needed(&self, plan: &Plan) -> Result<Needed, Report> {
-        let boots = plan.roles.iter().any(|role| role.formats.iter().any(|format| *format != Format::Tar));
+    /// What the roles that are not ready stand on, and the tool layer when an output of theirs boots: a layer that has to be
+    /// made needs its parent, one that is in the store nothing.
+    fn needed(&self, plan: &Plan, ready: &[Option<Built>]) -> Result<Needed, Report> {
+        let waiting: Vec<&RolePlan> =
+            plan.roles.iter().zip(ready).filter(|(_, ready)| ready.is_none()).map(|(role, _)| role).collect();
+        let boots = waiting.iter().any(|role| role.formats.iter().any(|format| *format != Format::Tar));
         let mut layers = vec![Need::Nothing; plan.layers.len()];
-        let tops = plan.roles.iter().filter_map(|role| role.layers.last().copied());
+        let tops = waiting.iter().filter_map(|role| role.layers.last().copied());
         for top in tops.chain(boots.then_some(plan.tools)) {
             let mut next = Some(top);
             while let Some(index) = next.filter(|index| layers[*index] == Need::Nothing) {
@@ -367,9 +433,6 @@ impl Build<'_> {
         let spec = &self.project.spec;
         let directory = self.directory(role);
         let key = self.outputs_key(plan, role, lock);
-        if let Some(manifest) = delivered::recall(&self.world.store, &key, &directory)? {
-            return Ok(Built { directory, manifest, recipes: BTreeMap::new(), reused: true });
-        }
         let layers: Vec<String> = role.layers.iter().map(|layer| plan.layers[*layer].name.clone()).collect();
         let names =
             Image { name: &spec.name, version: &spec.version, layers: &layers, agent: &self.agent, epoch: plan::EPOCH };
@@ -394,6 +457,7 @@ impl Build<'_> {
             tree: &root.tree,
             shown: root.tree.digest(),
             stored: root.stored,
+            base: top.digest,
             tools: tools.map_or(&root.tree, |tools| &tools.tree),
             initrd: initrd.copied().filter(|_| boots),
             signer: self.signer,
@@ -405,13 +469,15 @@ impl Build<'_> {
             epoch: plan::EPOCH,
         };
         files::make_directory(&directory).map_err(Diagnostic::from)?;
-        let Pressed { manifest, recipes } = image::press(&request, &directory, &self.world.store, self.progress)?;
+        let pressed = image::press(&request, &directory, &self.world.store, self.progress)?;
+        kept::keep(&self.world.store, &key, &directory, &pressed)?;
+        let Pressed { manifest, recipes } = pressed;
         delivered::remember(&self.world.store, &key, &directory, &manifest)?;
         Ok(Built { directory, manifest, recipes, reused: false })
     }
 }
 
-fn done(built: &[Built], signed_by: Option<String>, warnings: Report, begun: Instant) -> Done {
+fn done(built: &[Built], signed_by: Option<String>, remote: Option<&Remote>, warnings: Report, begun: Instant) -> Done {
     let mut text = String::new();
     for role in built {
         let manifest = &role.manifest;
@@ -432,6 +498,10 @@ fn done(built: &[Built], signed_by: Option<String>, warnings: Report, begun: Ins
     if let Some(fingerprint) = &signed_by {
         let _ = writeln!(text, "signed by {fingerprint}");
     }
+    let tally = remote.map(Remote::tally);
+    if let (Some(remote), Some(tally)) = (remote, &tally) {
+        text += &remote::told(remote.shown(), tally);
+    }
     let _ = writeln!(text, "{} roles in {:.1} s", built.len(), begun.elapsed().as_secs_f64());
     let roles: Vec<_> = built
         .iter()
@@ -443,7 +513,7 @@ fn done(built: &[Built], signed_by: Option<String>, warnings: Report, begun: Ins
             })
         })
         .collect();
-    Done { text, json: serde_json::json!({ "roles": roles, "signed_by": signed_by }), warnings }
+    Done { text, json: serde_json::json!({ "roles": roles, "signed_by": signed_by, "remote": tally }), warnings }
 }
 
 /// Who signed what boots, as a person is told.

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::archive;
 use crate::cli::args::{
-    BuildArguments, ChosenArguments, FormatName, SecureBootArguments, SignerArguments, VerifyArguments,
+    BuildArguments, ChosenArguments, FormatName, RemoteArguments, SecureBootArguments, SignerArguments, VerifyArguments,
 };
 use crate::cli::output::size;
 use crate::cli::settings::{self, Settings};
@@ -110,8 +110,9 @@ pub fn run(arguments: &VerifyArguments, settings: &Settings) -> Result<Done, Rep
         secure_boot: SecureBootArguments::default(),
         jobs: None,
         signer: SignerArguments::default(),
+        remote: RemoteArguments::default(),
     };
-    let (built, mut warnings) = build::make(&request, signer, &fresh)?;
+    let (built, mut warnings) = build::make(&request, signer, None, &fresh)?;
     let mut compared = Vec::new();
     for reference in &references {
         let role = &reference.manifest.role;

@@ -1,12 +1,14 @@
 //! What a verb that fetches works with: store, network, mirrors, clock; and locking with them.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::archive::{self, Access, Client, Mirrors, Patience, Pinned};
 use crate::cli::args::MirrorArguments;
 use crate::cli::settings::{self, Settings};
 use crate::lock::{self, Lock, Update};
+use crate::remote::Remote;
 use crate::report::{Diagnostic, Progress, Report, Unit};
 use crate::store::Store;
 use crate::sys::files;
@@ -48,6 +50,14 @@ impl World {
             now,
             offline: arguments.offline,
         })
+    }
+
+    /// The same world, whose store borrows from a remote.
+    pub fn borrowing(self, remote: Option<&Arc<Remote>>) -> Self {
+        match remote {
+            Some(remote) => Self { store: self.store.borrowing(remote.clone()), ..self },
+            None => self,
+        }
     }
 
     /// What the archive room works with; `progress` is told of bytes as they come.

@@ -85,6 +85,7 @@ impl World {
             tree: &self.tree,
             shown: self.tree.digest(),
             stored: Digest::of(b"stored"),
+            base: Digest::of(b"base"),
             tools: &self.tree,
             initrd: None,
             signer: None,
