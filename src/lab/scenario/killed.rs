@@ -76,6 +76,7 @@ fn hooks() -> String {
         "address",
         "clock",
         "certificate",
+        "own-name",
         "generation",
         "etcd-member",
         "etcd-start",
