@@ -21,6 +21,7 @@ use crate::sys::files::{Context as _, FileError};
 use crate::tree::{Content, File, Kind, Meta, Node, Origin, Place, Tree, TreePath};
 
 use super::place::repair_groups;
+use super::settle::removes;
 
 /// `lower` with the changes that `upper` holds, and the object of the new contents. What changed in kind or content
 /// comes from the maintainer scripts of `layer`; the rest keeps its origin.
@@ -125,6 +126,12 @@ impl Work<'_> {
                 self.fresh.push(path.clone());
             }
             return Ok(File { content, group: Some(group) });
+        }
+        // Records of this very run, which the next step throws away: kept, they would make every run's object another one.
+        if metadata.nlink() == 1 && removes(path, metadata.len()) {
+            let place = Place { object: Digest::of(b""), offset: 0 };
+            let content = Content { digest: Digest::of(b""), size: metadata.len(), place };
+            return Ok(File { content, group: None });
         }
         let content = self.content(path, place)?;
         let group = (metadata.nlink() > 1).then(|| path.clone());

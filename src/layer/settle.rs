@@ -53,6 +53,19 @@ const REMOVED: [&str; 26] = [
     "var/lib/urandom/random-seed",
 ];
 
+/// Whether what lies at `path`, a file of `size` bytes or something without content, has no place in a settled tree.
+pub fn removes(path: &TreePath, size: u64) -> bool {
+    let is_below = |directory: &str| {
+        let rest = path.as_bytes().strip_prefix(directory.as_bytes());
+        rest.is_some_and(|rest| rest.starts_with(b"/"))
+    };
+    REMOVED.iter().any(|file| file.as_bytes() == path.as_bytes())
+        || EMPTIED.into_iter().any(is_below)
+        // Empty logs were made for their owner and mode (`btmp`, `wtmp`): they stay.
+        || (size > 0 && LOGS.into_iter().any(is_below))
+        || (is_below("etc/ssh") && path.name().starts_with(b"ssh_host_"))
+}
+
 /// The tree as every machine and day would have made it. `epoch` is the latest time that a node may have; `stored`
 /// gives the content of bytes that the store is made to hold.
 ///
@@ -60,19 +73,9 @@ const REMOVED: [&str; 26] = [
 /// What `stored` fails with.
 pub fn settle<E>(mut tree: Tree, epoch: i64, mut stored: impl FnMut(&[u8]) -> Result<Content, E>) -> Result<Tree, E> {
     let path = |text: &str| TreePath::parse(text).unwrap_or_default();
-    let mut doomed: Vec<TreePath> = REMOVED.iter().map(|text| path(text)).collect();
-    for directory in EMPTIED.map(path) {
-        doomed.extend(tree.below(&directory).filter(|(path, _)| **path != directory).map(|(path, _)| path.clone()));
-    }
-    for directory in LOGS.map(path) {
-        // Empty logs were made for their owner and mode (`btmp`, `wtmp`): they stay.
-        let written = |node: &Node| node.content().is_some_and(|content| content.size > 0);
-        doomed.extend(tree.below(&directory).filter(|(_, node)| written(node)).map(|(path, _)| path.clone()));
-    }
-    let keys = path("etc/ssh");
-    doomed.extend(
-        tree.below(&keys).filter(|(path, _)| path.name().starts_with(b"ssh_host_")).map(|(path, _)| path.clone()),
-    );
+    let size = |node: &Node| node.content().map_or(0, |content| content.size);
+    let mut doomed: Vec<TreePath> =
+        tree.iter().filter(|(path, node)| removes(path, size(node))).map(|(path, _)| path.clone()).collect();
     // The certificate's name by hash, a link that would dangle.
     let certificates = path("etc/ssl/certs");
     let snakeoil =
