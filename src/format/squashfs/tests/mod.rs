@@ -1,4 +1,4 @@
-//! Tests of writer and reader against each other, backhand, squashfs-tools and the kernel.
+//! Tests of writer and reader against each other, squashfs-tools and the kernel.
 
 mod hostile;
 mod kernel;

@@ -1,53 +1,14 @@
 //! Other readers on our images, and our reader on another writer's.
 
 use std::collections::BTreeMap;
-use std::io::{BufReader, Cursor, Read};
+use std::io::Cursor;
 use std::path::Path;
 use std::process::Command;
 
-use backhand::{FilesystemReader, InnerNode};
-
-use super::support::{SMALL, Sample, everything, path, read_back, run, shown, text, write_image};
+use super::support::{SMALL, Sample, everything, path, read_back, run, text, write_image};
 use crate::format::squashfs::Params;
 use crate::format::squashfs::read::{EntryKind, Image};
 use crate::tree::{Kind, Node};
-
-#[test]
-fn backhand_reads_every_node() {
-    let mut sample = everything(&SMALL);
-    // backhand refuses targets of 256 bytes and more.
-    sample.tree.remove(&path("link2"));
-    let image = sample.image(&SMALL);
-    let reader =
-        FilesystemReader::from_reader(BufReader::new(Cursor::new(image))).unwrap_or_else(|error| panic!("{error:?}"));
-    let mut seen = 0;
-    for (node, (path, expected)) in reader.files().zip(shown(&sample.tree).iter()) {
-        use std::os::unix::ffi::OsStrExt;
-        assert_eq!(node.fullpath.as_os_str().as_bytes().strip_prefix(b"/").unwrap(), path.as_bytes());
-        let header = (node.header.permissions, node.header.uid, node.header.gid, i64::from(node.header.mtime));
-        let meta = &expected.meta;
-        assert_eq!(header, (meta.mode, meta.uid, meta.gid, meta.mtime), "{path:?}");
-        match (&node.inner, &expected.kind) {
-            (InnerNode::File(file), Kind::File(kind)) => {
-                let mut bytes = Vec::new();
-                reader.file(file).reader().read_to_end(&mut bytes).unwrap();
-                let content = &sample.contents[&kind.content.digest];
-                assert!(bytes == *content, "{path:?}: {} and {} bytes", bytes.len(), content.len());
-            }
-            (InnerNode::Symlink(link), Kind::Symlink(target)) => {
-                assert_eq!(link.link.as_os_str().as_bytes(), target, "{path:?}");
-            }
-            (InnerNode::Dir(_), Kind::Directory)
-            | (InnerNode::CharacterDevice(_), Kind::Character(..))
-            | (InnerNode::BlockDevice(_), Kind::Block(..))
-            | (InnerNode::NamedPipe, Kind::Fifo)
-            | (InnerNode::Socket, Kind::Socket) => {}
-            (found, _) => panic!("{path:?}: {found:?}"),
-        }
-        seen += 1;
-    }
-    assert_eq!(seen, sample.tree.len());
-}
 
 /// A line of `unsquashfs -lln`: permissions, owner, size or device, path.
 fn listing_line(path: &[u8], node: &Node) -> Option<String> {
