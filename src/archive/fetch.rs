@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
-use super::http::TransferError;
 use super::mirror::{Candidates, Mirror};
+use super::transfer_error::TransferError;
 use super::url::shown;
 use super::{Access, keyring_of, release};
 use crate::digest::{Digest, Key};

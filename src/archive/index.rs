@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::http::TransferError;
 use super::mirror::Mirror;
 use super::release::Suite;
+use super::transfer_error::TransferError;
 use super::{Access, read_object};
 use crate::deb::compression::Compression;
 use crate::deb::control::Stanzas;

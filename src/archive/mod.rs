@@ -23,11 +23,12 @@ mod vendor;
 
 pub use built::built_from;
 pub use fetch::{FetchError, Fetched, THREADS, borrow, fetch, missing};
-pub use http::{Client, Patience, TransferError};
+pub use http::{Client, Patience};
 pub use keyring::{KeyProblem, Keyring, KeyringError};
 pub use mirror::{Mirror, Mirrors};
 pub use release::Pinned;
 pub use signature::{Policy, SignatureError, Vouched, verify_detached};
+pub use transfer_error::TransferError;
 pub use vendor::{Vendored, check as check_vendored, vendor};
 
 use std::collections::BTreeMap;

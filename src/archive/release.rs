@@ -6,10 +6,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::http::TransferError;
 use super::keyring::Keyring;
 use super::mirror::{Candidates, Mirror, ways_to_name};
 use super::signature::{self, CLOCK_SKEW, Policy, SignatureError, Vouched};
+use super::transfer_error::TransferError;
 use super::{Access, read_object, time};
 use crate::deb::control::Stanzas;
 use crate::deb::release::{Release, ReleaseError};

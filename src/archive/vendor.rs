@@ -15,17 +15,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::http::TransferError;
 use super::mirror::{Candidates, Mirror};
 use super::release::{self, Pinned, Served, Suite};
+use super::transfer_error::TransferError;
 use super::{Access, THREADS, fetch, index, keyring_of};
 use crate::deb::release::IndexFile;
-use crate::digest::{Digest, Hasher};
+use crate::digest::Digest;
 use crate::lock::{Lock, LockedPackage, LockedSuite};
 use crate::report::{Diagnostic, Kind, Report};
 use crate::spec::Archive;
@@ -240,15 +240,7 @@ fn is_there(path: &Path, size: u64, sha256: &Digest) -> bool {
 }
 
 fn digest_of(path: &Path) -> io::Result<Digest> {
-    let mut file = File::open(path)?;
-    let mut hasher = Hasher::new();
-    let mut chunk = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut chunk)? {
-            0 => return Ok(hasher.finish()),
-            length => hasher.update(&chunk[..length]),
-        }
-    }
+    Digest::of_reader(File::open(path)?, &|_| {})
 }
 
 /// What is wrong with a file of the directory.

@@ -10,6 +10,9 @@ use crate::store::Store;
 
 use super::args::{ChosenArguments, ColorWhen, FormatName, Global, MirrorArguments};
 
+/// Where Debian's package ca-certificates keeps the authorities that a host believes.
+const HOST_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
 /// What holds for the whole run.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -82,6 +85,20 @@ impl ImagePath {
     /// Where its lock is.
     pub fn lock(&self) -> PathBuf {
         self.project.join(self.lock_name())
+    }
+}
+
+/// The certificate authorities that vouch for `https` mirrors, as a PEM file: the one that `SSL_CERT_FILE` names, else the
+/// host's own; none where a host has none.
+///
+/// # Errors
+/// When `SSL_CERT_FILE` names no file.
+pub fn authorities() -> Result<Option<PathBuf>, Diagnostic> {
+    match variable("SSL_CERT_FILE").filter(|named| !named.is_empty()).map(PathBuf::from) {
+        Some(named) if named.is_file() => Ok(Some(named)),
+        Some(named) => Err(Diagnostic::error(Kind::Usage, format!("SSL_CERT_FILE names no file: {}", named.display()))
+            .hint("name a PEM file of certificate authorities, or unset it to use the host's")),
+        None => Ok(Some(PathBuf::from(HOST_AUTHORITIES)).filter(|host| host.is_file())),
     }
 }
 

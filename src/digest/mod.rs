@@ -1,7 +1,7 @@
 //! SHA-256, the one digest of the house, and the keys of steps.
 //!
 //! Owns the digest type, its text form (64 lower-case hexadecimal digits, no prefix) and [`Key`], the stable
-//! hash that names a step by its inputs. Never touches a file and knows nothing of what is hashed.
+//! hash that names a step by its inputs. Never opens a file and knows nothing of what is hashed.
 //! Every room may import it. Specification: FIPS 180-4.
 
 mod key;
@@ -9,6 +9,7 @@ mod key;
 pub use key::Key;
 
 use std::fmt;
+use std::io::{self, Read};
 
 use sha2::Digest as _;
 
@@ -27,6 +28,25 @@ impl Digest {
         let mut hasher = Hasher::new();
         hasher.update(bytes);
         hasher.finish()
+    }
+
+    /// The digest of all that `reader` gives, a mebibyte at a time; `advance` is told of bytes as they are read.
+    ///
+    /// # Errors
+    /// The reader's.
+    pub fn of_reader(mut reader: impl Read, advance: &dyn Fn(u64)) -> io::Result<Self> {
+        let (mut hasher, mut chunk) = (Hasher::new(), vec![0; 1 << 20]);
+        loop {
+            match reader.read(&mut chunk) {
+                Ok(0) => return Ok(hasher.finish()),
+                Ok(length) => {
+                    hasher.update(&chunk[..length]);
+                    advance(length as u64);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// A digest from its 32 bytes.

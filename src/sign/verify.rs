@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{ErrorKind, Read as _};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use crate::archive::{Keyring, Policy, verify_detached};
-use crate::digest::{Digest, Hasher};
+use crate::digest::Digest;
 use crate::image::sums::{SIGNATURE, SUMS};
 use crate::report::{Diagnostic, Kind, Report};
 use crate::sys::files::{self, Context as _};
@@ -137,16 +137,8 @@ fn digest(path: &Path, advance: &dyn Fn(u64)) -> Result<Option<Digest>, Report> 
     if !metadata.is_file() {
         return Ok(None);
     }
-    let mut file = files::open(path).map_err(Diagnostic::from)?;
-    let (mut hasher, mut chunk) = (Hasher::new(), vec![0; 1 << 20]);
-    loop {
-        let read = file.read(&mut chunk).on("read", path).map_err(Diagnostic::from)?;
-        if read == 0 {
-            return Ok(Some(hasher.finish()));
-        }
-        hasher.update(&chunk[..read]);
-        advance(read as u64);
-    }
+    let file = files::open(path).map_err(Diagnostic::from)?;
+    Ok(Some(Digest::of_reader(file, advance).on("read", path).map_err(Diagnostic::from)?))
 }
 
 /// The names of everything below `directory` that is no directory, from there; links are not followed.

@@ -31,7 +31,7 @@ impl Store {
         let mut file = self.open_object(digest)?;
         if !self.is_verified(digest) {
             let path = self.object_path(digest);
-            if hash(&mut file).on("read", &path)? != *digest {
+            if Digest::of_reader(&mut file, &|_| {}).on("read", &path)? != *digest {
                 return Err(self.discard(digest));
             }
             self.vouch(*digest);
@@ -53,7 +53,8 @@ impl Store {
     /// Takes away an object that was found altered; returns the error to tell. One that another build has made anew
     /// meanwhile stays.
     pub fn discard(&self, digest: &Digest) -> StoreError {
-        let good = self.open_object(digest).ok().and_then(|mut file| hash(&mut file).ok()) == Some(*digest);
+        let good =
+            self.open_object(digest).ok().and_then(|file| Digest::of_reader(file, &|_| {}).ok()) == Some(*digest);
         if !good && self.remove_object(digest).is_ok() {
             self.verified.lock().unwrap_or_else(PoisonError::into_inner).remove(digest);
             self.discarded.lock().unwrap_or_else(PoisonError::into_inner).insert(*digest);
@@ -64,17 +65,6 @@ impl Store {
     /// The objects that were taken away since this was last asked: a build that failed can be run again.
     pub fn take_discarded(&self) -> Vec<Digest> {
         std::mem::take(&mut *self.discarded.lock().unwrap_or_else(PoisonError::into_inner)).into_iter().collect()
-    }
-}
-
-fn hash(file: &mut File) -> io::Result<Digest> {
-    let mut hasher = Hasher::new();
-    let mut chunk = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut chunk)? {
-            0 => return Ok(hasher.finish()),
-            length => hasher.update(&chunk[..length]),
-        }
     }
 }
 

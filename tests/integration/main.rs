@@ -8,6 +8,7 @@
 mod support;
 
 mod altered;
+mod apply;
 mod boot;
 mod builds;
 mod checkers;
@@ -17,6 +18,7 @@ mod formats;
 mod lab;
 mod mirrors;
 mod mistakes;
+mod publish;
 mod remote;
 mod report_page;
 mod reproducible;

@@ -1,10 +1,13 @@
 //! What a mirror or a package does wrong: refused with one clear message, and nothing is left half-written.
 
 use std::fs;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::support::archive::{Archive, DATE};
-use crate::support::command::{Outcome, Rolecast};
+use crate::support::command::{Outcome, Rolecast, command, run};
 use crate::support::deb::{Compression, Entry, PACKED, Package, ar, tarball};
 use crate::support::host::World;
 use crate::support::project::Project;
@@ -323,4 +326,56 @@ fn bomb() -> Vec<u8> {
         bytes.extend(&frame);
     }
     bytes
+}
+
+/// Serves a folder over `https` with a certificate of its own; ends with the value.
+struct TlsServer {
+    child: Child,
+    port: u16,
+}
+
+impl TlsServer {
+    fn start(folder: &Path, certificate: &Path) -> Self {
+        // OpenSSL takes no port of the kernel's choice and tells it: one that was free a moment ago has to do.
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
+        let mut server = command("openssl");
+        server.args(["s_server", "-WWW", "-quiet", "-accept", &format!("127.0.0.1:{port}"), "-cert"]).arg(certificate);
+        let child = server.current_dir(folder).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("openssl");
+        let server = Self { child, port };
+        let begun = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(10), "openssl s_server does not listen");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        server
+    }
+}
+
+impl Drop for TlsServer {
+    fn drop(&mut self) {
+        self.child.kill().and_then(|()| self.child.wait()).expect("it was started here");
+    }
+}
+
+#[test]
+fn an_https_mirror_is_believed_by_the_authorities_that_were_named() {
+    let site = Site::new();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let own = folder.path().join("own.pem");
+    let words = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=mirror -addext subjectAltName=IP:127.0.0.1";
+    let to = ["-keyout", &*own.to_string_lossy(), "-out", &*folder.path().join("authority.pem").to_string_lossy()]
+        .map(str::to_owned);
+    run("openssl", words.split(' ').map(str::to_owned).chain(to)).succeeds();
+    let authority = fs::read(folder.path().join("authority.pem")).expect("just made");
+    fs::write(&own, [fs::read(&own).expect("just made"), authority].concat()).expect("a temporary folder");
+    let server = TlsServer::start(site.archive.root(), &own);
+    let url = format!("https://127.0.0.1:{}", server.port);
+    let rolecast = || Rolecast::new(&site.project).mirror("debian", &url).mirror("debian-security", &url);
+
+    let stranger = rolecast().run(&["lock", IMAGE]);
+    refused(&site, &stranger, WORLD, &["cannot reach", "certificate"]);
+    let nowhere = rolecast().environment("SSL_CERT_FILE", "/nowhere.pem").run(&["lock", IMAGE]);
+    refused(&site, &nowhere, 2, &["SSL_CERT_FILE names no file: /nowhere.pem"]);
+    rolecast().environment("SSL_CERT_FILE", folder.path().join("authority.pem")).run(&["lock", IMAGE]).succeeds();
+    assert!(site.lock_text().contains("one"), "{}", site.lock_text());
 }

@@ -1,16 +1,14 @@
 //! Secrets and seeds: what programs of others say of them, and that nothing secret lies open.
 //!
-//! The certificates pass OpenSSL's strict check, the key OpenSSH's, the volume mtools', the published configuration
-//! dnsmasq's, and in the built roots cloud-init takes the seed. `apply` speaks with stand-ins for ssh.
+//! The certificates pass OpenSSL's strict check, the key OpenSSH's, the volume mtools', and in the built roots cloud-init
+//! takes the seed.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rolecast::digest::Digest;
 use rolecast::seed::{Vault, late_files};
 use rolecast::spec::{self, Sources, Spec};
-use rolecast::sys::HostKey;
 use rolecast::ticket::Ticket;
 
 use crate::boot::unpack;
@@ -20,33 +18,33 @@ use crate::support::images::{ROLES, outputs};
 use crate::support::project::Project;
 use crate::support::turn;
 
-const IMAGE: &str = "images/ha-lab.toml";
-const NODES: [&str; 4] = ["region-1", "region-2", "rack-1", "rack-2"];
+pub const IMAGE: &str = "images/ha-lab.toml";
+pub const NODES: [&str; 4] = ["region-1", "region-2", "rack-1", "rack-2"];
 
 /// A copy of this repository's project with secrets made.
-fn with_secrets() -> (Project, Rolecast) {
+pub fn with_secrets() -> (Project, Rolecast) {
     let project = Project::of_this_repository();
     let rolecast = Rolecast::new(&project);
     rolecast.run(&["secrets", "init", IMAGE]).succeeds();
     (project, rolecast)
 }
 
-fn vault(project: &Project) -> Vault {
+pub fn vault(project: &Project) -> Vault {
     let text = fs::read_to_string(project.root().join("secrets/ha-lab.toml")).expect("a secrets file");
     Vault::read(&text).unwrap_or_else(|problem| panic!("{problem:?}"))
 }
 
-fn lab() -> Spec {
+pub fn lab() -> Spec {
     let sources = Sources::read(Path::new(env!("CARGO_MANIFEST_DIR"))).expect("the project reads");
     spec::read(&sources, IMAGE).expect("the lab is sound").0
 }
 
-fn mode(path: &Path) -> u32 {
+pub fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).mode() & 0o7777
 }
 
 /// Every file under `directory`, sorted.
-fn files_under(directory: &Path) -> Vec<PathBuf> {
+pub fn files_under(directory: &Path) -> Vec<PathBuf> {
     let walk = walkdir::WalkDir::new(directory).sort_by_file_name().into_iter();
     walk.map(|entry| entry.expect("a folder of ours"))
         .filter(|entry| entry.file_type().is_file())
@@ -214,7 +212,7 @@ fn seeds_are_private_whole_and_the_same_from_the_same_secrets() {
 
 /// The ticket that a user-data file brings.
 #[track_caller]
-fn ticket_in(user_data: &str) -> Ticket {
+pub fn ticket_in(user_data: &str) -> Ticket {
     let content = user_data.lines().find_map(|line| line.trim().strip_prefix("content: ")).expect("a file to write");
     let mut decoder = command("base64");
     decoder.arg("--decode").stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
@@ -241,226 +239,6 @@ fn generic_images_are_seeded_for_any_cluster() {
     // What is baked where the cluster is known comes with the seed here.
     let haproxy = ticket.files.iter().find(|file| file.path == "/etc/haproxy/haproxy.cfg").expect("HAProxy's file");
     assert!(haproxy.content.0.contains("10.99.0.12:5240"), "{}", haproxy.content.0);
-}
-
-/// Manifests, netboot sets and updates as a build of `version` leaves them, with bytes that nothing boots.
-pub fn pretend_to_build(output: &Path, version: &str) {
-    let spec = lab();
-    for role in &spec.roles {
-        let late = late_files(&spec, role).into_iter().map(|late| {
-            serde_json::json!({
-                "path": late.path, "owner": late.owner, "group": late.group, "mode": late.mode,
-                "source": late.template.source.path, "variables": late.template.variables,
-            })
-        });
-        let digest = Digest::of(b"");
-        let manifest = serde_json::json!({
-            "format": 1, "rolecast": "0", "image": spec.name, "version": version, "role": role.name,
-            "released": "2026-11-01T00:00:00Z",
-            "distribution": "debian trixie amd64", "lock": digest, "late": late.collect::<Vec<_>>(),
-            "tree": { "digest": digest, "files": 0, "directories": 0, "links": 0, "bytes": 0 },
-            "root": {
-                "hash": digest, "size": 0, "sha256": digest, "hash_area_size": 0, "kernel": "6.12", "initrd": digest,
-                "command_line": format!("roothash={digest} console=ttyS0"),
-            },
-            "state": [], "packages": [], "outputs": [{
-                "format": "update", "file": format!("{0}.update/{0}_{version}.efi", role.name), "size": role.name.len(),
-                "sha256": Digest::of(role.name.as_bytes()),
-            }],
-        });
-        let place = output.join(&role.name);
-        let update = place.join(format!("{}.update", role.name));
-        fs::create_dir_all(&update).unwrap();
-        fs::write(update.join(format!("{}_{version}.efi", role.name)), &role.name).unwrap();
-        let netboot = place.join(format!("{}.netboot", role.name));
-        fs::create_dir_all(&netboot).unwrap();
-        fs::write(place.join("manifest.json"), manifest.to_string()).unwrap();
-        for name in ["vmlinuz", "initrd.img", "root.img"] {
-            fs::write(netboot.join(name), format!("{name} of {}", role.name)).unwrap();
-        }
-    }
-}
-
-#[test]
-fn the_published_tree_holds_what_machines_load_and_no_secret() {
-    let (project, rolecast) = with_secrets();
-    let output = project.root().join("out");
-    pretend_to_build(&output, "2026.11.1");
-    let top = project.root().join("tree");
-    let url = "http://10.77.0.1:8080";
-    let publish = ["publish", "tree", IMAGE, "--url", url];
-    rolecast.run(&publish).succeeds();
-    rolecast.run(&publish).succeeds();
-    let conf = top.join("dnsmasq.conf");
-    run("dnsmasq", ["--test".into(), format!("--conf-file={}", conf.display())]).succeeds();
-    let conf = fs::read_to_string(conf).unwrap();
-    for line in ["port=0", "dhcp-ignore=tag:!known", "dhcp-host=52:54:00:77:00:21,set:rack-1,10.77.0.21,rack-1"] {
-        assert!(conf.lines().any(|have| have == line), "{line}\n{conf}");
-    }
-    // Every address that a script names leads into the tree.
-    let mut named = 0;
-    for file in files_under(&top) {
-        let text = String::from_utf8_lossy(&fs::read(&file).unwrap()).into_owned();
-        for address in text.split([' ', '\n', ',', '\'', '=']).filter_map(|word| word.strip_prefix(url)) {
-            assert!(top.join(address.trim_start_matches('/')).exists(), "{address} in {}", file.display());
-            named += 1;
-        }
-    }
-    assert!(named > 16, "{named}");
-    let grub = fs::read_to_string(top.join("grub/grub.cfg-01-52-54-00-77-00-11")).unwrap();
-    assert!(grub.contains("'ds=nocloud;s=http://10.77.0.1:8080/seed/region-1/'"), "{grub}");
-    let built = fs::metadata(output.join("rack/rack.netboot/root.img")).unwrap().ino();
-    assert_eq!(fs::metadata(top.join("images/2026.11.1/rack/root.img")).unwrap().ino(), built, "a copy of the root");
-
-    // What sysupdate reads is what coreutils check.
-    let sums = ["-c", "cd tree/updates/rack && sha256sum --check --strict SHA256SUMS"];
-    let mut check = command("sh");
-    check.args(sums).current_dir(project.root());
-    assert_eq!(finish(check).succeeds(), "rack_2026.11.1.efi: OK\nrack_2026.11.1.efi.caibx: OK\n");
-
-    let vault = vault(&project);
-    // cloud-init asks for it again and again where there is none.
-    assert_eq!(fs::read_to_string(top.join("seed/rack-1/vendor-data")).unwrap(), "");
-    let secret = |text: &str| vault.secret.values().any(|kept| text.contains(&kept.value.0));
-    for node in NODES {
-        let ticket = ticket_in(&fs::read_to_string(top.join(format!("seed/{node}/user-data"))).unwrap());
-        assert!(!secret(&ticket.write()) && !ticket.withheld.is_empty(), "{node}");
-    }
-    // Where they travel, only the group of the tree may read them.
-    let path = top.join("seed/region-1/user-data");
-    for more in [&["--secrets-over-http"][..], &[]] {
-        let url = if more.is_empty() { "https://boot.example/pxe" } else { url };
-        rolecast.run(&[&["publish", "tree", IMAGE, "--url", url], more].concat()).succeeds();
-        assert!(secret(&ticket_in(&fs::read_to_string(&path).unwrap()).write()));
-        assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o640, 0o750));
-    }
-    rolecast.run(&publish).succeeds();
-    assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o644, 0o755));
-    assert!(!secret(&ticket_in(&fs::read_to_string(&path).unwrap()).write()));
-    // An image of another state takes no seed of this one.
-    let manifest = output.join("rack/manifest.json");
-    let text = fs::read_to_string(&manifest).unwrap();
-    fs::write(&manifest, text.replace("/etc/etcd/node.key", "/etc/etcd/other.key")).unwrap();
-    let refused = rolecast.run(&publish).fails();
-    assert!(refused.contains("another state") && refused.contains("rolecast build"), "{refused}");
-}
-
-/// The host key of every stand-in.
-const HOST_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDjwtn8fkz0jHA68ibuyBtIpXQ7NNnkLNYMqnTTQNQlc";
-
-/// In place of ssh: keeps what it is given, and answers as an agent that follows at once.
-const SSH: &str = r#"#!/bin/sh
-set -e
-for word; do case $word in
-root@*) node=${word#root@} ;;
-HostKeyAlias=*) name=${word#*=} ;;
-UserKnownHostsFile=*) known=$(echo "${word#*=}" | tr -d '"') ;;
-PreferredAuthentications=none) looks=yes ;;
-esac; done
-if [ "$looks" ]; then
-    echo "$name $(cat "$(dirname "$0")/host-key")" >>"$known"
-    echo 'Permission denied (publickey).' >&2
-    exit 255
-fi
-place=$(dirname "$0")/machines/$node
-mkdir -p "$place"
-printf '%s\n' "$@" >"$place/arguments"
-while [ "$1" != -i ]; do shift; done
-ssh-keygen -y -f "$2" >"$place/key"
-for word; do last=$word; done
-case $last in
-accept)
-    cat >"$place/ticket"
-    generation=$(sed -n 's/^  "generation": \([0-9]*\),$/\1/p' "$place/ticket")
-    echo "$generation" >>"$place/generations"
-    grep -c 'BEGIN CERTIFICATE' "$place/ticket" >/dev/null || true
-    printf 'accepted: generation %s\033[2J\n' "$generation"
-    ;;
-*)
-    if [ -e "$(dirname "$0")/stuck" ]; then state=waiting; else state=joined; fi
-    printf '{"state":"%s","generation":%s,"what":null}\n' "$state" "$(tail -n 1 "$place/generations")"
-    ;;
-esac
-"#;
-
-#[test]
-fn apply_brings_the_whole_ticket_and_leads_a_new_authority_to_its_end() {
-    let (project, rolecast) = with_secrets();
-    project.program("bin/ssh", SSH).write("bin/host-key", HOST_KEY);
-    let ssh = project.root().join("bin/ssh").to_string_lossy().into_owned();
-    let shown = HostKey::parse(HOST_KEY).unwrap().fingerprint();
-    let machine = |address: &str, file: &str| {
-        fs::read_to_string(project.root().join(format!("bin/machines/{address}/{file}"))).unwrap()
-    };
-    let all = ["apply", IMAGE, "--all", "--ssh", &ssh, "--patience", "0"];
-    // Nobody is told anything before an operator has seen the machine's host key.
-    let stranger = rolecast.run(&["apply", IMAGE, "region-1", "--ssh", &ssh]).fails();
-    assert!(stranger.contains(&format!("--host-key region-1={shown}")), "{stranger}");
-    let other = format!("region-1=SHA256:{}", "A".repeat(43));
-    let refused = rolecast.run(&["apply", IMAGE, "region-1", "--ssh", &ssh, "--host-key", &other]).fails();
-    assert!(refused.contains("offers another host key") && refused.contains(&shown), "{refused}");
-    let typed = rolecast.run(&["apply", IMAGE, "region-1", "--ssh", &ssh, "--host-key", "region-1"]).fails();
-    assert!(typed.contains("NODE=SHA256:"), "{typed}");
-    let elsewhere = format!("rack-1={shown}");
-    let usage = rolecast.run(&["apply", IMAGE, "region-1", "--ssh", &ssh, "--host-key", &elsewhere]).fails();
-    assert!(usage.contains("names `rack-1`"), "{usage}");
-    assert!(!project.root().join("bin/machines").exists());
-
-    let accepted = format!("region-1={shown}");
-    let said = rolecast.run(&["apply", IMAGE, "region-1", "--ssh", &ssh, "--host-key", &accepted]).succeeds();
-    assert!(said.contains("region-1: accepted: generation 1") && !said.contains('\u{1b}'), "{said:?}");
-    let known = project.root().join("secrets/ha-lab.known-hosts");
-    assert_eq!(fs::read_to_string(&known).unwrap(), format!("region-1 {HOST_KEY}\n"));
-    let ticket = Ticket::read(machine("10.77.0.11", "ticket").as_bytes()).unwrap();
-    assert!(ticket.withheld.is_empty() && ticket.secrets.len() == 7);
-    assert_eq!(machine("10.77.0.11", "key").trim(), vault(&project).operator.public);
-    let arguments = machine("10.77.0.11", "arguments");
-    for word in ["StrictHostKeyChecking=yes", "HostKeyAlias=region-1", "BatchMode=yes", "root@10.77.0.11"] {
-        assert!(arguments.lines().any(|argument| argument == word), "{word}\n{arguments}");
-    }
-    assert!(!project.root().join("bin/machines/10.77.0.12").exists(), "only what was named");
-
-    rolecast.run(&["secrets", "rotate", IMAGE]).succeeds();
-    let strangers = rolecast.run(&all).fails();
-    assert!(strangers.contains("the host keys of 3 machines are not known"), "{strangers}");
-    let keys = ["region-2", "rack-1", "rack-2"].map(|node| format!("{node}={shown}"));
-    let named = keys.iter().flat_map(|key| ["--host-key", key]);
-    rolecast.run(&all.into_iter().chain(named).collect::<Vec<_>>()).succeeds();
-    assert_eq!(machine("10.77.0.22", "generations"), "2\n");
-
-    // A machine that does not follow holds the change up; the next run goes on.
-    rolecast.run(&["secrets", "rotate", IMAGE, "--ca"]).succeeds();
-    assert!(rolecast.run(&["secrets", "rotate", IMAGE, "--ca"]).fails().contains("already"));
-    project.write("bin/stuck", "");
-    let refused = rolecast.run(&all).fails();
-    assert!(refused.contains("does not run with generation 3 yet") && refused.contains("goes on"), "{refused}");
-    assert_eq!(machine("10.77.0.21", "generations"), "2\n3\n");
-    fs::remove_file(project.root().join("bin/stuck")).unwrap();
-    let old = vault(&project).authority.certificate;
-    let said = rolecast.run(&all).succeeds();
-    assert!(said.contains("the old authority is dropped"), "{said}");
-    for address in ["10.77.0.11", "10.77.0.12", "10.77.0.21", "10.77.0.22"] {
-        assert!(machine(address, "generations").ends_with("3\n3\n4\n5\n"), "{address}");
-        let ticket = Ticket::read(machine(address, "ticket").as_bytes()).unwrap();
-        let trusted = ticket.files.iter().find(|file| file.path == "/etc/rolecast/ca.pem").unwrap();
-        assert!(trusted.content.0.matches("BEGIN").count() == 1 && trusted.content.0.trim() != old.trim());
-    }
-}
-
-#[test]
-fn apply_says_which_machine_cannot_be_reached_or_refuses() {
-    let (project, rolecast) = with_secrets();
-    project.program("ssh-none", "#!/bin/sh\necho 'ssh: connect to host: No route to host' >&2\nexit 255\n");
-    project.program("ssh-no", "#!/bin/sh\ncat >/dev/null\necho 'error: it is for the role rack' >&2\nexit 1\n");
-    let with = |ssh: &str| {
-        let ssh = project.root().join(ssh).to_string_lossy().into_owned();
-        rolecast.run(&["apply", IMAGE, "rack-1", "--ssh", &ssh]).fails()
-    };
-    let unreached = with("ssh-none");
-    assert!(unreached.contains("`rack-1` at 10.77.0.21") && unreached.contains("No route"), "{unreached}");
-    let refused = with("ssh-no");
-    assert!(refused.contains("`rack-1` does not take its ticket") && refused.contains("role rack"), "{refused}");
-    assert!(with("ssh-nowhere").contains("cannot run"));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use super::seeds::pretend_to_build;
+use super::publish::pretend_to_build;
 use crate::support::command::{Outcome, Rolecast, command, finish, run};
 use crate::support::gnupg::Gnupg;
 use crate::support::host::World;

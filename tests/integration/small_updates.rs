@@ -10,7 +10,7 @@ use rolecast::digest::Digest;
 use rolecast::format::caibx::Index;
 use rolecast::relay::Relay;
 
-use super::seeds::pretend_to_build;
+use super::publish::pretend_to_build;
 use crate::support::command::{Rolecast, run};
 use crate::support::project::Project;
 use crate::support::server::{Manner, Server};

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::seeds::pretend_to_build;
+use super::publish::pretend_to_build;
 use crate::support::command::Rolecast;
 use crate::support::gpt;
 use crate::support::images::onto_disk;

@@ -18,7 +18,7 @@ use crate::cli::args::{
 use crate::cli::output::size;
 use crate::cli::settings::{self, Settings};
 use crate::cli::{Done, progress};
-use crate::digest::{Digest, Hasher};
+use crate::digest::Digest;
 use crate::format::authenticode::Signer;
 use crate::image;
 use crate::image::diff::{self as image_diff, Compared, ImageDiff, ManifestDiff, Texts};
@@ -301,15 +301,8 @@ fn look_inside(
 }
 
 fn digest_of(path: &Path) -> Result<Digest, Report> {
-    let mut file = files::open(path).map_err(Diagnostic::from)?;
-    let mut hasher = Hasher::new();
-    let mut chunk = vec![0; CHUNK];
-    loop {
-        match file.read(&mut chunk).on("read", path).map_err(Diagnostic::from)? {
-            0 => return Ok(hasher.finish()),
-            length => hasher.update(&chunk[..length]),
-        }
-    }
+    let file = files::open(path).map_err(Diagnostic::from)?;
+    Ok(Digest::of_reader(file, &|_| {}).on("read", path).map_err(Diagnostic::from)?)
 }
 
 /// Where two files first differ, how many bytes do, and what lies there in the one that was made now.

@@ -34,13 +34,18 @@ impl World {
     /// Opens the store and learns the mirrors.
     ///
     /// # Errors
-    /// When the store cannot be opened, or a mirror is not written as one.
+    /// When the store cannot be opened, or a mirror or the file of certificate authorities is not written as one.
     pub fn open(settings: &Settings, arguments: &MirrorArguments) -> Result<Self, Report> {
         let store = Store::open(&settings.store).map_err(Diagnostic::from)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed());
+        let patience = Patience::default();
+        let client = match settings::authorities()? {
+            Some(bundle) => Client::trusting(patience, &bundle),
+            None => Client::new(patience),
+        };
         Ok(Self {
             store,
-            client: Client::new(Patience::default()),
+            client,
             mirrors: Mirrors::new(
                 settings::mirrors(arguments)?,
                 Box::new(settings::variable),
