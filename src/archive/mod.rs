@@ -18,6 +18,7 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 mod time;
+mod transfer_error;
 mod url;
 mod vendor;
 

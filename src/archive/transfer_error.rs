@@ -117,6 +117,9 @@ impl TransferError {
             Self::Status { .. } | Self::Stalled { .. } | Self::Cut { .. } => {
                 diagnostic.hint(format!("try again later, or {another}"))
             }
+            Self::Unreachable { reason, .. } if reason.contains("certificate") => diagnostic.hint(
+                "add the authority that signed it to the host's, or name a PEM file of authorities in `SSL_CERT_FILE`",
+            ),
             Self::Unreachable { .. } => diagnostic
                 .hint("is the network up, and does it need a proxy (`http_proxy`, `https_proxy`)?")
                 .hint(another),

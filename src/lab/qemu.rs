@@ -165,8 +165,9 @@ impl Inner {
         let id = &identity.machine_id;
         let uuid = format!("{}-{}-{}-{}-{}", &id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..]);
         let hardware = has_hardware_acceleration();
-        // `-cpu max` shows SVM to the guest, whose udev then loads kvm and stalls.
-        let (accelerator, processor) = if hardware { ("kvm", "host") } else { ("tcg,tb-size=512", "Nehalem") };
+        // An Intel model without PCID makes the guest's kernel isolate its page tables, so that each system call empties the
+        // emulator's tables twice: a third of a boot. With SVM the guest's udev loads kvm, and stalls.
+        let (accelerator, processor) = if hardware { ("kvm", "host") } else { ("tcg,tb-size=512", "qemu64,svm=off") };
         let network_boot = self.network_boot.load(Ordering::Relaxed);
         let from = match network_boot {
             // SeaBIOS and the card's own iPXE; without graphics, both speak on the serial port. The root is in memory.

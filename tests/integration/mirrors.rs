@@ -361,19 +361,24 @@ impl Drop for TlsServer {
 fn an_https_mirror_is_believed_by_the_authorities_that_were_named() {
     let site = Site::new();
     let folder = tempfile::tempdir().expect("a temporary folder");
+    let openssl =
+        |words: &str| run("openssl", words.replace("AT", &folder.path().to_string_lossy()).split(' ')).succeeds();
+    openssl(
+        "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout AT/authority.key -out AT/authority.pem",
+    );
+    openssl(
+        "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=mirror -CA AT/authority.pem -CAkey AT/authority.key \
+         -addext basicConstraints=CA:FALSE -addext subjectAltName=IP:127.0.0.1 -keyout AT/mirror.key -out AT/mirror.pem",
+    );
     let own = folder.path().join("own.pem");
-    let words = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=mirror -addext subjectAltName=IP:127.0.0.1";
-    let to = ["-keyout", &*own.to_string_lossy(), "-out", &*folder.path().join("authority.pem").to_string_lossy()]
-        .map(str::to_owned);
-    run("openssl", words.split(' ').map(str::to_owned).chain(to)).succeeds();
-    let authority = fs::read(folder.path().join("authority.pem")).expect("just made");
-    fs::write(&own, [fs::read(&own).expect("just made"), authority].concat()).expect("a temporary folder");
+    let halves = ["mirror.key", "mirror.pem"].map(|name| fs::read(folder.path().join(name)).expect("just made"));
+    fs::write(&own, halves.concat()).expect("a temporary folder");
     let server = TlsServer::start(site.archive.root(), &own);
     let url = format!("https://127.0.0.1:{}", server.port);
     let rolecast = || Rolecast::new(&site.project).mirror("debian", &url).mirror("debian-security", &url);
 
     let stranger = rolecast().run(&["lock", IMAGE]);
-    refused(&site, &stranger, WORLD, &["cannot reach", "certificate"]);
+    refused(&site, &stranger, WORLD, &["cannot reach", "certificate", "SSL_CERT_FILE"]);
     let nowhere = rolecast().environment("SSL_CERT_FILE", "/nowhere.pem").run(&["lock", IMAGE]);
     refused(&site, &nowhere, 2, &["SSL_CERT_FILE names no file: /nowhere.pem"]);
     rolecast().environment("SSL_CERT_FILE", folder.path().join("authority.pem")).run(&["lock", IMAGE]).succeeds();
