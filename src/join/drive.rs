@@ -127,6 +127,7 @@ pub fn describe(action: &Action) -> String {
         Action::Resume => "lift Patroni's pause".to_owned(),
         Action::Pause => "pause Patroni".to_owned(),
         Action::PrepareDatabase => "make MAAS's database and roles, with the ticket's passwords".to_owned(),
+        Action::InstallMaas => "install MAAS".to_owned(),
         Action::KeepVersion => "make this version the only one that can be booted".to_owned(),
         Action::Migrate => "migrate MAAS's schema".to_owned(),
         Action::PlaceSecret => "place MAAS's shared secret".to_owned(),

@@ -114,6 +114,7 @@ const REGION: &[Step] = &[
     Step { name: "database-start", demand: database::start },
     Step { name: "database-failover", demand: database::failover },
     Step { name: "database-roles", demand: region::roles },
+    Step { name: "maas-install", demand: prelude::maas_installed },
     Step { name: "schema", demand: region::schema },
     Step { name: "maas-secret", demand: region::secret },
     Step { name: "maas-initialise", demand: region::initialise },
@@ -129,6 +130,7 @@ const REGION: &[Step] = &[
 /// Racks.
 const RACK: &[Step] = &[
     Step { name: "rotation", demand: prelude::rotation },
+    Step { name: "maas-install", demand: prelude::maas_installed },
     Step { name: "rack-regions", demand: rack::regions },
     Step { name: "rack-register", demand: rack::register },
     Step { name: "rack-start", demand: rack::start },
@@ -275,7 +277,7 @@ pub(super) fn wait(what: impl Into<String>) -> Decision {
     Decision::Wait(Wait { what: what.into(), soon: false })
 }
 
-/// Waits, and looks again every second.
+/// Waits, and looks again every second at least.
 pub(super) fn wait_briefly(what: impl Into<String>) -> Decision {
     Decision::Wait(Wait { what: what.into(), soon: true })
 }

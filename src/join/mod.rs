@@ -10,6 +10,7 @@ pub mod accept;
 pub mod adapters;
 mod board;
 mod database;
+mod doorstep;
 pub mod drive;
 mod durable;
 mod etcd;
@@ -21,6 +22,7 @@ pub mod machine;
 #[cfg(test)]
 mod model;
 pub mod operate;
+mod pace;
 mod prelude;
 mod rack;
 pub mod record;

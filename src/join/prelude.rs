@@ -154,6 +154,11 @@ fn before(view: &View<'_>) -> Result<Vec<String>, Decision> {
     Ok(regions)
 }
 
+/// MAAS is on the machine.
+pub(super) fn maas_installed(view: &View<'_>) -> Turn {
+    if view.local()?.maas_installed { Ok(()) } else { Err(Decision::Do(Action::InstallMaas)) }
+}
+
 /// The machine remembers that it was once wholly joined.
 pub(super) fn joined(view: &View<'_>) -> Turn {
     view.remember(|record| record.joined = true)

@@ -115,11 +115,11 @@ fn alone(view: &View<'_>) -> Turn {
     }
 }
 
-/// MAAS's shared secret is the ticket's, before a region makes up its own.
+/// MAAS's shared secret is the ticket's, before a region makes up its own. Where it is a file, each region has one.
 pub(super) fn secret(view: &View<'_>) -> Turn {
     if view.schema()?.secret_right {
         Ok(())
-    } else if view.leads()? {
+    } else if view.maas()?.keeps_secret_in_file() || view.leads()? {
         Err(Decision::Do(Action::PlaceSecret))
     } else {
         Err(wait_briefly(format!("{} to place MAAS's shared secret", leader(view))))

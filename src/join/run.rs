@@ -6,26 +6,22 @@
 
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use super::accept::{self, Verdict};
 use super::board::Board;
+use super::doorstep::{self, Doorstep, GLANCE, UPGRADE};
 use super::drive::{End, Round, Seat, describe};
 use super::kill::{Hook, Side};
 use super::machine::{Decision, JOINED, Next};
+use super::pace::{Pace, jitter};
 use super::record;
 use super::status::{State, Status};
-use super::tables::Tables;
+use super::tables::{Tables, patience};
 use super::world::World;
 use crate::report::{Diagnostic, Kind};
 use crate::sys::Program;
 use crate::ticket::{self, Ticket};
-
-/// Where the operator's wish to upgrade is kept: the version of the image that MAAS's schema may be migrated to.
-pub const UPGRADE: &str = "/var/lib/rolecast/upgrade";
-
-/// How often tickets and wishes are looked for while waiting.
-const GLANCE: Duration = Duration::from_millis(250);
 
 /// Makes the world of a ticket: `root` is `/`.
 pub type Open<'a> = dyn FnMut(&Ticket, &Tables) -> Result<Box<dyn World>, Diagnostic> + 'a;
@@ -39,13 +35,10 @@ pub struct Join<'a> {
     board: Board<'a>,
     arrived: Option<Vec<u8>>,
     seat: Option<(Ticket, Box<dyn World>)>,
-    pauses: u32,
+    pace: Pace,
     /// The doorstep as it was when tickets and wishes were last taken in.
     seen: Doorstep,
 }
-
-/// When each of the files that others put before the join's door was last changed, and its inode.
-type Doorstep = [Option<(SystemTime, u64)>; 3];
 
 impl<'a> Join<'a> {
     /// A join on `root`; `say` gets a line at every change.
@@ -66,7 +59,7 @@ impl<'a> Join<'a> {
             board,
             arrived: None,
             seat: None,
-            pauses: 0,
+            pace: Pace::default(),
             seen: Doorstep::default(),
         })
     }
@@ -79,7 +72,7 @@ impl<'a> Join<'a> {
     pub fn run(&mut self) -> Result<Infallible, Diagnostic> {
         loop {
             match self.round()? {
-                Some(pause) => self.sleep(pause),
+                Some(pause) => self.seen.wait(&self.root, Some(pause)),
                 None => self.hold(),
             }
         }
@@ -88,9 +81,7 @@ impl<'a> Join<'a> {
     /// Waits for a ticket or a wish. This machine's peers still get their answers, which some of them wait for: that it
     /// never was a member, that it holds a database, which image it runs.
     fn hold(&self) {
-        while self.doorstep() == self.seen {
-            std::thread::sleep(GLANCE);
-        }
+        self.seen.wait(&self.root, None);
     }
 
     /// One round; says how long to wait before the next, or nothing when a person must decide.
@@ -99,7 +90,7 @@ impl<'a> Join<'a> {
             Ok(true) => {}
             Ok(false) => {
                 self.board.show(State::Waiting, None, "a seed: nothing has told this machine who it is")?;
-                return Ok(Some(self.pause(false)));
+                return Ok(Some(self.pause("seed", false)));
             }
             Err(diagnostic) => return self.troubled(&diagnostic),
         }
@@ -112,15 +103,16 @@ impl<'a> Join<'a> {
             }
         };
         let mut round = Round::default();
+        let mut acted = false;
         loop {
             // A round's questions may take seconds each; whoever brings a ticket meanwhile does not wait for all of them.
-            if self.doorstep() != self.seen {
+            if self.seen.changed(&self.root) {
                 return Ok(Some(Duration::ZERO));
             }
             let Some((ticket, world)) = &mut self.seat else { return Ok(Some(GLANCE)) };
             // `Ticket::read` saw to it that the machine is among the nodes.
             let Some(own) = ticket.own() else { return Ok(Some(GLANCE)) };
-            let upgrade = wished(&self.root).is_some_and(|version| version == self.tables.image.version);
+            let upgrade = doorstep::wished(&self.root).is_some_and(|version| version == self.tables.image.version);
             let seat = Seat { ticket, own, tables: &self.tables, upgrade };
             let next = round.next(&seat, &record);
             if let Some(days) = round.facts().local.as_ref().and_then(|local| local.certificate_days) {
@@ -136,27 +128,28 @@ impl<'a> Join<'a> {
             let end = round.advance(&next, &mut record, world.as_mut());
             if acts {
                 self.hook.pass(next.step, Side::After);
-                self.pauses = 0;
+                acted = true;
             }
             if let Some(end) = end {
                 self.board.status.warnings = round.warnings(&seat, &record);
-                return self.ended(&next, end);
+                return self.ended(&next, end, acted);
             }
         }
     }
 
-    /// Shows how a round ended.
-    fn ended(&mut self, next: &Next, end: End) -> Result<Option<Duration>, Diagnostic> {
+    /// Shows how a round ended, in which something was done if it `acted`.
+    fn ended(&mut self, next: &Next, end: End, acted: bool) -> Result<Option<Duration>, Diagnostic> {
         self.board.status.remedy = None;
         match end {
             End::Joined => {
                 let _ = std::fs::remove_file(self.root.join(UPGRADE.trim_start_matches('/')));
                 self.board.show(State::Joined, Some(JOINED), "")?;
-                Ok(Some(self.joined_pause()))
+                let pause = self.pace.joined(acted);
+                Ok(Some(self.spread(pause)))
             }
             End::Waiting(wait) => {
                 self.board.show(State::Waiting, Some(next.step), &wait.what)?;
-                Ok(Some(self.pause(wait.soon)))
+                Ok(Some(self.pause(next.step, wait.soon)))
             }
             End::Stopped { why, remedy } => {
                 self.board.status.remedy = Some(remedy);
@@ -170,7 +163,7 @@ impl<'a> Join<'a> {
     fn take_in(&mut self) -> Result<bool, Diagnostic> {
         // What comes while this is done is seen as a change later.
         loop {
-            self.seen = self.doorstep();
+            self.seen = Doorstep::look(&self.root);
             if !self.judge_arrived()? {
                 break;
             }
@@ -185,7 +178,7 @@ impl<'a> Join<'a> {
             self.board.status.cluster = Some(accepted.cluster.name.clone());
             self.board.status.generation = Some(accepted.generation);
             self.board.status.missing.clone_from(&accepted.withheld);
-            self.pauses = 0;
+            self.pace.begin();
             self.seat = Some((accepted, world));
         }
         Ok(true)
@@ -194,7 +187,7 @@ impl<'a> Join<'a> {
     /// Judges what a seed brought, once. Says whether it was taken away.
     fn judge_arrived(&mut self) -> Result<bool, Diagnostic> {
         let path = self.root.join(ticket::ARRIVED.trim_start_matches('/'));
-        let Ok(bytes) = read_bounded(&path) else { return Ok(false) };
+        let Ok(bytes) = doorstep::read_bounded(&path) else { return Ok(false) };
         if self.arrived.as_ref() == Some(&bytes) {
             return Ok(false);
         }
@@ -222,60 +215,17 @@ impl<'a> Join<'a> {
     fn troubled(&mut self, diagnostic: &Diagnostic) -> Result<Option<Duration>, Diagnostic> {
         self.board.status.remedy = diagnostic.hints.first().cloned();
         self.board.show(State::Waiting, Some("ticket"), &format!("what it needs to start: {}", diagnostic.message))?;
-        Ok(Some(self.pause(false)))
+        Ok(Some(self.pause("ticket", false)))
     }
 
-    /// 1 s, 2 s … 10 s while nothing changes; a fifth more or less, by the machine's name, so that not all ask at once.
-    fn pause(&mut self, soon: bool) -> Duration {
-        self.pauses = self.pauses.saturating_add(1);
-        let seconds = if soon { 1 } else { self.pauses.min(10) };
-        self.jitter(seconds)
+    fn pause(&mut self, step: &str, soon: bool) -> Duration {
+        let pause = self.pace.waiting(step, soon, patience());
+        self.spread(pause)
     }
 
-    /// 5 s, 10 s … 30 s while joined.
-    fn joined_pause(&mut self) -> Duration {
-        self.pauses = self.pauses.saturating_add(1);
-        self.jitter((self.pauses * 5).min(30))
+    fn spread(&self, pause: Duration) -> Duration {
+        jitter(pause, self.board.status.node.as_deref().unwrap_or_default())
     }
-
-    fn jitter(&self, seconds: u32) -> Duration {
-        let name = self.board.status.node.as_deref().unwrap_or_default();
-        let sum = name.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
-        Duration::from_secs(1) * seconds * (80 + sum % 41) / 100
-    }
-
-    /// Sleeps, but not when a ticket or a wish has arrived since they were last taken in.
-    fn sleep(&self, pause: Duration) {
-        let until = Instant::now() + pause;
-        while self.doorstep() == self.seen {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return;
-            }
-            std::thread::sleep(left.min(GLANCE));
-        }
-    }
-
-    fn doorstep(&self) -> Doorstep {
-        use std::os::unix::fs::MetadataExt as _;
-        [ticket::ARRIVED, ticket::ACCEPTED, UPGRADE].map(|path| {
-            let about = std::fs::metadata(self.root.join(path.trim_start_matches('/'))).ok()?;
-            Some((about.modified().ok()?, about.ino()))
-        })
-    }
-}
-
-/// The version that the operator has asked to upgrade to.
-fn wished(root: &Path) -> Option<String> {
-    std::fs::read_to_string(root.join(UPGRADE.trim_start_matches('/'))).ok().map(|text| text.trim().to_owned())
-}
-
-/// A file's bytes, one more than a ticket may have at most.
-fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
-    use std::io::Read as _;
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(accept::LIMIT as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// Asks the running join to migrate MAAS's schema to this image's version.
@@ -418,8 +368,8 @@ mod tests {
         assert_eq!(join.board.status.generation, Some(3));
         // And while it sleeps.
         accept::keep(root.path(), &newer(4)).unwrap();
-        let began = Instant::now();
-        join.sleep(Duration::from_secs(60));
+        let began = std::time::Instant::now();
+        join.seen.wait(root.path(), Some(Duration::from_secs(60)));
         assert!(began.elapsed() < Duration::from_secs(30));
     }
 

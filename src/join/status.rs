@@ -12,7 +12,7 @@ use super::durable::{self, Belongs};
 use super::prelude::time;
 use super::tables::Image;
 use crate::report::{Diagnostic, Kind};
-use crate::sys::FileError;
+use crate::sys::{FileError, process};
 
 /// Where the running join writes it, mode 0644.
 pub const PATH: &str = "/run/rolecast/status.json";
@@ -82,13 +82,9 @@ impl Writer {
     }
 }
 
-/// When a process started; none where it has ended, also when nobody has waited for it yet.
+/// When a process started; none where it has ended.
 fn started(process: u32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The program's name is in parentheses, and may hold some.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    let state = fields.next()?;
-    if matches!(state, "Z" | "X") { None } else { fields.nth(18)?.parse().ok() }
+    process::started(&std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?)
 }
 
 /// Where a machine's join stands.

@@ -59,6 +59,14 @@ pub struct Maas {
     pub schema: Option<SchemaSource>,
 }
 
+impl Maas {
+    /// Whether this version keeps the shared secret in a file that is there before the first start (2.4), not in the
+    /// database.
+    pub fn keeps_secret_in_file(&self) -> bool {
+        self.version == "2.4"
+    }
+}
+
 /// How MAAS's schema is versioned.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct SchemaSource {
@@ -87,6 +95,12 @@ pub struct Paths {
     pub secret: PathBuf,
     /// The identity that a region gave to this machine.
     pub identity: PathBuf,
+    /// Where a snap says whether it is a region or a rack; none but of a snap.
+    #[serde(default)]
+    pub mode: Option<PathBuf>,
+    /// What is there once MAAS is installed; none where it is part of the image.
+    #[serde(default)]
+    pub installed: Option<PathBuf>,
 }
 
 /// MAAS's units.
@@ -104,6 +118,10 @@ pub struct Units {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct Commands {
+    /// Installs MAAS, where it is not part of the image.
+    pub install: Vec<String>,
+    /// Keeps what was installed from becoming another version by itself.
+    pub hold: Vec<String>,
     /// Done once before MAAS's units start.
     pub initialise: Vec<String>,
     /// Migrates the schema.

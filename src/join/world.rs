@@ -78,6 +78,8 @@ pub struct Local {
     pub certificate_days: Option<i64>,
     /// Units that run, of those that the join starts.
     pub running: Vec<String>,
+    /// Whether MAAS is on this machine: it is not part of an image for a snap.
+    pub maas_installed: bool,
 }
 
 /// [`Question::Name`]: where another machine lives that a region knows by this one's name, if there is one.
@@ -313,6 +315,8 @@ pub enum Action {
     /// Make MAAS's role and database and the roles that Patroni's bootstrap should have made, or give roles the
     /// ticket's passwords; records the ticket's generation in the database. Refuses when this is not the primary.
     PrepareDatabase,
+    /// Install MAAS, where it is not part of the image, and keep it from becoming another version by itself.
+    InstallMaas,
     /// Make the running version the only one that can be booted, where a boot loader chooses between versions.
     KeepVersion,
     /// Migrate MAAS's schema, under a lock in the database. The migration ends when the lock's session does.

@@ -22,7 +22,7 @@ use crate::sys::namespace;
 
 use super::group::Group;
 use super::ledger::{Ledger, Node};
-use super::machine::{BackEnd, Exec, FILE_LIMIT, Identity, Machine, Outcome};
+use super::machine::{BackEnd, Exec, FILE_LIMIT, Identity, Machine, Outcome, status_from_files};
 use super::network::Network;
 use super::role::RoleImage;
 use super::tools;
@@ -255,6 +255,11 @@ impl Machine for Container {
         let mut bytes = Vec::new();
         file.take(FILE_LIMIT).read_to_end(&mut bytes).on("read", Path::new(path))?;
         Ok(Some(bytes))
+    }
+
+    /// From its files, for the same reason.
+    fn status(&self) -> Result<Option<serde_json::Value>, Diagnostic> {
+        status_from_files(self.name(), |path| self.read(path))
     }
 
     fn set_seed(&self, seed: Option<&NoCloud>) -> Result<(), Report> {

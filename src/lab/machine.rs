@@ -9,8 +9,11 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::report::{Diagnostic, Kind, Report};
 use crate::seed::NoCloud;
+use crate::sys::process;
 
 /// What machines are made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -230,16 +233,16 @@ pub trait Machine: Send + Sync + fmt::Debug {
         0
     }
 
-    /// The join's status as JSON; none when there is none yet.
+    /// What the join says of itself now, as JSON (`rolecast-join status --json`); none when it has not spoken since the
+    /// boot. A join that runs no more is `idle`, whatever it said last.
     ///
     /// # Errors
-    /// When the machine is off or cannot be reached, or the file is no JSON.
-    fn status(&self) -> Result<Option<serde_json::Value>, Diagnostic> {
-        let Some(bytes) = self.read(STATUS)? else { return Ok(None) };
-        serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-            let message = format!("`{STATUS}` of `{}` is no JSON: {error}", self.identity().name);
-            Diagnostic::error(Kind::World, message)
-        })
+    /// When the machine is off or cannot be reached, or the answer is no JSON.
+    fn status(&self) -> Result<Option<Value>, Diagnostic> {
+        let asked = format!("ask the join of `{}`", self.identity().name);
+        let said = self.exec(&Exec::new("rolecast-join", &["status", "--json"]))?.expect(&asked)?;
+        let status = parse(&self.identity().name, said.as_bytes())?;
+        Ok((!status["writer"].is_null()).then_some(status))
     }
 
     /// Its journal of this boot, as `journalctl` prints it.
@@ -286,8 +289,36 @@ pub trait Machine: Send + Sync + fmt::Debug {
     }
 }
 
-/// Where the join keeps its status.
+/// Where the join writes its status.
 pub const STATUS: &str = "/run/rolecast/status.json";
+
+/// What is true now of a status that a join wrote: as the agent tells it, for who reads the files of a machine from outside.
+/// `read` gives a file's bytes there, none when there is no such file.
+pub(super) fn status_from_files(
+    name: &str,
+    read: impl Fn(&str) -> Result<Option<Vec<u8>>, Diagnostic>,
+) -> Result<Option<Value>, Diagnostic> {
+    let Some(written) = read(STATUS)? else { return Ok(None) };
+    let mut status = parse(name, &written)?;
+    let writer = &status["writer"];
+    let (Some(number), Some(started)) = (writer["process"].as_u64(), writer["started"].as_u64()) else {
+        return Ok(Some(status));
+    };
+    let stat = read(&format!("/proc/{number}/stat"))?.unwrap_or_default();
+    if process::started(&String::from_utf8_lossy(&stat)) != Some(started) {
+        status["state"] = "idle".into();
+        status["step"] = Value::Null;
+        status["what"] = "rolecast-join.service to run again".into();
+    }
+    Ok(Some(status))
+}
+
+fn parse(name: &str, status: &[u8]) -> Result<Value, Diagnostic> {
+    serde_json::from_slice(status).map_err(|error| {
+        let message = format!("the status of the join of `{name}` is no JSON: {error}");
+        Diagnostic::error(Kind::World, message)
+    })
+}
 
 /// Names the step at which the join ends itself.
 pub const KILL_HOOK: &str = "/run/rolecast/kill-at";
@@ -301,6 +332,26 @@ const FILLER: &str = "/var/lib/rolecast/lab-filler";
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_join_said_before_it_ended_is_not_believed() {
+        let joined = br#"{"state":"joined","step":"joined","what":null,"writer":{"process":9,"started":77}}"#;
+        let stat =
+            |started: &str| format!("9 (rolecast-join) S 1 9 9 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 2 0 {started} 9 8\n");
+        let now = |stat: Option<String>| {
+            let read = |path: &str| match path {
+                STATUS => Ok(Some(joined.to_vec())),
+                "/proc/9/stat" => Ok(stat.clone().map(String::into_bytes)),
+                _ => Ok(None),
+            };
+            status_from_files("rack-1", read).unwrap().unwrap()["state"].as_str().map(str::to_owned)
+        };
+        assert_eq!(now(Some(stat("77"))).as_deref(), Some("joined"));
+        assert_eq!(now(Some(stat("78"))).as_deref(), Some("idle"), "another process has its number");
+        assert_eq!(now(None).as_deref(), Some("idle"));
+        assert_eq!(status_from_files("rack-1", |_| Ok(None)).unwrap(), None);
+        assert!(status_from_files("rack-1", |_| Ok(Some(b"{".to_vec()))).is_err());
+    }
 
     #[test]
     fn a_failed_program_says_how_and_what() {

@@ -1,14 +1,16 @@
 //! What happened in the lab and when: the data that every report is made of.
 //!
-//! Owns the recording (events, what was seen of the nodes, the clients' requests, the scenarios' verdicts and figures),
-//! the recorder through which many threads write it, and its rendering as text. Never looks at a machine: the observer
-//! and the clients do.
+//! Owns the recording: events, what was seen of the nodes, the clients' requests, the scenarios' verdicts and figures.
+//! `recorder` is how many threads write it, `text` its rendering for a terminal, `measure` what is counted in it. Never
+//! looks at a machine: the observer and the clients do.
 
 pub mod measure;
+mod recorder;
+mod text;
 
-use std::fmt::Write as _;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+pub use recorder::{Live, Recorder};
 
 /// Everything that was recorded, by one clock that starts with the recording.
 #[derive(Clone, Debug, Default)]
@@ -235,75 +237,6 @@ impl Figure {
     }
 }
 
-/// Where lines go as they come.
-pub type Live = Box<dyn Fn(&str) + Send + Sync>;
-
-/// A recording that many threads write.
-#[derive(Clone)]
-pub struct Recorder {
-    shared: Arc<Shared>,
-}
-
-struct Shared {
-    start: Instant,
-    live: Live,
-    recording: Mutex<Recording>,
-}
-
-impl std::fmt::Debug for Recorder {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Recorder").finish_non_exhaustive()
-    }
-}
-
-impl Recorder {
-    /// Starts the clock. `live` is given every line of the timeline when it comes.
-    pub fn start(recording: Recording, live: Live) -> Self {
-        Self { shared: Arc::new(Shared { start: Instant::now(), live, recording: Mutex::new(recording) }) }
-    }
-
-    /// Now, by the recording's clock.
-    pub fn now(&self) -> Duration {
-        self.shared.start.elapsed()
-    }
-
-    /// The recording, for as long as the guard lives.
-    pub fn read(&self) -> MutexGuard<'_, Recording> {
-        // A thread that panicked while it pushed has left a whole recording.
-        self.shared.recording.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Adds an event and shows it.
-    pub fn note(&self, kind: EntryKind, text: impl Into<String>) {
-        let entry = Entry { at: self.now(), kind, text: text.into() };
-        (self.shared.live)(&line(&entry));
-        self.read().entries.push(entry);
-    }
-
-    /// Adds what was seen of a node, when it differs from what was seen last. Tells whether it did.
-    pub fn see(&self, node: usize, seen: Seen) -> bool {
-        let at = self.now();
-        let mut recording = self.read();
-        if recording.last(node, &seen) == Some(&seen) {
-            return false;
-        }
-        recording.changes.push(Change { at, node, seen });
-        true
-    }
-
-    /// Adds a client and returns its index.
-    pub fn client(&self, name: &str) -> usize {
-        let mut recording = self.read();
-        recording.clients.push(name.to_owned());
-        recording.clients.len() - 1
-    }
-
-    /// Adds a request that has ended.
-    pub fn request(&self, request: Request) {
-        self.read().requests.push(request);
-    }
-}
-
 impl Recording {
     /// What was seen last of a node, of the same kind as `like`.
     pub fn last(&self, node: usize, like: &Seen) -> Option<&Seen> {
@@ -358,49 +291,10 @@ impl Recording {
         found
     }
 
-    /// The timeline of `window`, then the scenarios in it with their figures: for a terminal or a log.
-    pub fn text(&self) -> String {
-        let mut text = String::new();
-        for entry in &self.entries {
-            text.push_str(&line(entry));
-            text.push('\n');
-        }
-        text.push('\n');
-        text.push_str(&self.summary());
-        text
-    }
-
-    /// The scenarios with verdicts and figures.
-    pub fn summary(&self) -> String {
-        let mut text = String::new();
-        // Writing to a String cannot fail.
-        for played in &self.scenarios {
-            let seconds = (played.to - played.from).as_secs_f64();
-            let _ = writeln!(text, "{:7} {:>2} {} ({seconds:.1} s)", played.verdict.word(), played.number, played.name);
-            if let Verdict::Failed(why) | Verdict::Skipped(why) = &played.verdict {
-                let _ = writeln!(text, "           {}", why.replace('\n', "\n           "));
-            }
-            for figure in &played.figures {
-                let _ = writeln!(text, "           {}: {}", figure.name, figure.text());
-            }
-            if let Some(kept) = &played.kept {
-                let _ = writeln!(text, "           journals and status of all nodes: {kept}");
-            }
-        }
-        let count = |word: &str| self.scenarios.iter().filter(|played| played.verdict.word() == word).count();
-        let (passed, failed, skipped) = (count("passed"), count("failed"), count("skipped"));
-        let _ = writeln!(text, "{passed} passed, {failed} failed, {skipped} skipped");
-        text
-    }
-
     /// Whether any scenario failed.
     pub fn failed(&self) -> bool {
         self.scenarios.iter().any(|played| matches!(played.verdict, Verdict::Failed(_)))
     }
-}
-
-fn line(entry: &Entry) -> String {
-    format!("{:8.1} s  {:8}  {}", entry.at.as_secs_f64(), entry.kind.word(), entry.text)
 }
 
 #[cfg(test)]
@@ -408,6 +302,8 @@ pub mod sample;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
 
     fn seconds(value: f64) -> Duration {

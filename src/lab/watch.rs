@@ -44,7 +44,7 @@ impl Step {
         match text("state") {
             Some("joined") => Self::Joined,
             Some("stopped") => Self::Stopped(format!("{step}{what}")),
-            Some("waiting") => Self::Joining(format!("{step}waiting for {what}")),
+            Some("waiting" | "idle") => Self::Joining(format!("{step}waiting for {what}")),
             _ => Self::Joining(format!("{step}{what}")),
         }
     }

@@ -7,6 +7,7 @@ pub mod files;
 pub mod host_key;
 pub mod namespace;
 pub mod private;
+pub mod process;
 pub mod program;
 pub mod sandbox;
 

@@ -28,6 +28,9 @@ pub const CERTIFICATE: &str = "/etc/rolecast/node.pem";
 /// Its key, in the copy that etcd reads.
 pub const KEY: &str = "/etc/etcd/node.key";
 
+/// How long a machine may take to take a connection; one that is off never does.
+const CONNECT: Duration = Duration::from_secs(2);
+
 /// The longest answer that is read.
 const LONGEST: u64 = 4 << 20;
 
@@ -187,6 +190,7 @@ fn agent(tls: TlsConfig) -> Agent {
         .max_redirects(0)
         .proxy(None)
         .user_agent("rolecast-join")
+        .timeout_connect(Some(CONNECT * patience()))
         // Peers die while a connection lies idle; one for a few questions in a row is enough.
         .max_idle_connections_per_host(1)
         .max_idle_age(Duration::from_secs(5))

@@ -7,30 +7,43 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::time::Duration;
 
 use serde_json::Value;
 
 use super::api::{Api, Key};
 use super::http::Http;
+use super::packaging::{Deed, command, deeds};
 use super::schema::Wanted;
 use super::{Machine, dhcp, patroni, schema, units};
 use crate::join::durable::{self, Belongs};
-use crate::join::tables::{Maas, Tables};
-use crate::join::world::{Schema, Trouble};
+use crate::join::tables::{DatabaseTable, Maas, Tables};
+use crate::join::world::{Action, Schema, Trouble};
 use crate::sys::Program;
-use crate::ticket::{Administrator, Kind, Node, Ticket};
+use crate::ticket::{Kind, Node, Ticket};
 
 /// Where the administrator's API key is kept.
 const API_KEY: &str = "/var/lib/rolecast/api-key";
 
-/// MAAS's commands load all of MAAS before they do anything.
-const COMMAND: Duration = Duration::from_secs(180);
-
 impl Machine {
-    /// A command of the image's, filled in.
-    pub(super) fn command(&self, words: &[String]) -> Result<Program, Trouble> {
-        command(&self.ticket, words)
+    /// Whether MAAS is on this machine.
+    pub(super) fn maas_installed(&self) -> bool {
+        let place = self.tables.maas.as_ref().and_then(|maas| maas.paths.installed.as_ref());
+        place.is_none_or(|place| place.exists())
+    }
+
+    /// Does what an action comes to.
+    pub(super) fn carry_out(&self, action: &Action) -> Result<(), Trouble> {
+        deeds(action, &self.ticket, &self.tables)?.iter().try_for_each(do_one)
+    }
+
+    /// Does what comes before the command that an action is about, and gives that command.
+    pub(super) fn prepare(&self, action: &Action) -> Result<Program, Trouble> {
+        let mut deeds = deeds(action, &self.ticket, &self.tables)?;
+        let Some(Deed::Run(command)) = deeds.pop() else {
+            return Err(Trouble("this image has no such command of MAAS's".to_owned()));
+        };
+        deeds.iter().try_for_each(do_one)?;
+        command.program()
     }
 
     pub(super) fn schema(&self) -> Result<Schema, Trouble> {
@@ -38,51 +51,26 @@ impl Machine {
         let source = maas.schema.as_ref().ok_or_else(|| Trouble("this image has no schema of MAAS's".to_owned()))?;
         let secret = self.secret("maas_secret")?.0.trim();
         let wanted = Wanted {
-            secret: (!secret_in_file(maas)).then_some(secret),
+            secret: (!maas.keeps_secret_in_file()).then_some(secret),
             administrator: &self.ticket.administrator.name,
             version: &self.tables.image.version,
         };
         let mut answer = schema::look(self.database()?, source, wanted)?;
-        if secret_in_file(maas) {
+        if maas.keeps_secret_in_file() {
             answer.secret_right = fs::read_to_string(&maas.paths.secret).is_ok_and(|text| text.trim() == secret);
         }
         Ok(answer)
     }
 
     pub(super) fn place_secret(&self) -> Result<(), Trouble> {
-        let secret = self.secret("maas_secret")?.0.trim();
-        let maas = self.maas()?;
-        if secret_in_file(maas) {
-            return put(&maas.paths.secret, secret.as_bytes());
+        if self.maas()?.keeps_secret_in_file() {
+            return self.carry_out(&Action::PlaceSecret);
         }
-        schema::place_secret(self.database()?, secret)
-    }
-
-    /// Once, before MAAS's units start. A snap is held first, so that it never refreshes itself, and asks for what is
-    /// secret.
-    pub(super) fn initialise_maas(&self) -> Result<(), Trouble> {
-        let maas = self.maas()?;
-        let run = |program: Program| program.run().map(drop).map_err(|error| Trouble(error.to_string()));
-        if maas.packaging == "snap" {
-            run(Program::new("snap", ["refresh", "--hold", "maas"]).limit(COMMAND))?;
-        }
-        if maas.commands.initialise.is_empty() {
-            return Ok(());
-        }
-        let command = self.command(&maas.commands.initialise)?;
-        if maas.packaging != "snap" {
-            return run(command);
-        }
-        let database = self.database()?;
-        let password = &self.secret("database_password")?.0;
-        run(command.input(format!("postgres://{}:{password}@127.0.0.1:5433/{}\n", database.role, database.database)))
+        schema::place_secret(self.database()?, self.secret("maas_secret")?.0.trim())
     }
 
     pub(super) fn create_administrator(&self) -> Result<(), Trouble> {
-        let password = &self.secret("admin_password")?.0;
-        // Twice the password, and no ssh keys.
-        let command = self.command(&self.maas()?.commands.create_admin)?;
-        let said = command.input(format!("{password}\n{password}\n\n")).ask();
+        let said = self.prepare(&Action::CreateAdministrator)?.ask();
         let said = said.map_err(|error| Trouble(error.to_string()))?;
         // One that is there already was made by a run that was cut off.
         if !said.status.success() && !said.errors.contains("already exists") {
@@ -117,23 +105,31 @@ impl Machine {
     /// What reads a secret only when it starts is restarted, the rest reads it again. etcd reads certificates at every
     /// handshake.
     pub(super) fn reload_secrets(&self) -> Result<(), Trouble> {
+        let Some(maas) = &self.tables.maas else { return Ok(()) };
+        if self.maas_installed() {
+            self.carry_out(&Action::ReloadSecrets)?;
+        }
         if self.tables.database.is_some() {
             units::reload(&[patroni::UNIT, "haproxy.service"])?;
-            return units::restart(&self.maas()?.units.region);
+            return units::restart(&maas.units.region);
         }
-        units::restart(&self.maas()?.units.rack)
+        units::restart(&maas.units.rack)
     }
 }
 
-/// A command of the image's, filled in.
-fn command(ticket: &Ticket, words: &[String]) -> Result<Program, Trouble> {
-    let vip = ticket.cluster.vip.to_string();
-    let Administrator { name, email } = &ticket.administrator;
-    let fill = |word: &String| word.replace("{vip}", &vip).replace("{admin}", name).replace("{email}", email);
-    match words.split_first() {
-        Some((program, rest)) => Ok(Program::new(program, rest.iter().map(fill)).limit(COMMAND)),
-        None => Err(Trouble("this image has no such command of MAAS's".to_owned())),
+/// Does one deed.
+fn do_one(deed: &Deed) -> Result<(), Trouble> {
+    match deed {
+        Deed::Write(path, content) => put(path, content.0.as_bytes()),
+        Deed::Run(command) => command.program()?.run().map(drop).map_err(|error| Trouble(error.to_string())),
     }
+}
+
+/// Where MAAS finds its database, with the password in it.
+pub(super) fn database_uri(ticket: &Ticket, database: &DatabaseTable) -> Result<String, Trouble> {
+    let password = ticket.secrets.get("database_password");
+    let password = password.ok_or_else(|| Trouble("the ticket has no secret `database_password`".to_owned()))?;
+    Ok(format!("postgres://{}:{}@127.0.0.1:5433/{}", database.role, password.0, database.database))
 }
 
 fn kept_key() -> Option<Key> {
@@ -142,7 +138,10 @@ fn kept_key() -> Option<Key> {
 
 /// Asks MAAS for the administrator's key and keeps it, root's alone.
 fn fetch_key(ticket: &Ticket, maas: &Maas) -> Result<Key, Trouble> {
-    let said = command(ticket, &maas.commands.api_key)?.run().map_err(|error| Trouble(error.to_string()))?;
+    let said = command(ticket, &maas.commands.api_key, String::new())
+        .program()?
+        .run()
+        .map_err(|error| Trouble(error.to_string()))?;
     let key = said.lines().find_map(|line| Some((line, Key::parse(line)?)));
     let (line, key) = key.ok_or_else(|| Trouble("MAAS has no API key for the administrator".to_owned()))?;
     let line = format!("{}\n", line.trim());
@@ -205,12 +204,6 @@ impl Controller {
     }
 }
 
-/// Whether this version keeps the shared secret in a file that is there before the first start (2.4), not in the
-/// database.
-fn secret_in_file(maas: &Maas) -> bool {
-    maas.version == "2.4"
-}
-
 /// The unit among MAAS's whose journal is the controller's: the one with `kind` in its name, or the last.
 pub(super) fn controller<'a>(units: &'a [String], kind: &str) -> Option<&'a str> {
     units.iter().find(|unit| unit.contains(kind)).or(units.last()).map(String::as_str)
@@ -227,6 +220,17 @@ pub(super) fn put(path: &Path, content: &[u8]) -> Result<(), Trouble> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_of_maas_belong_to_whom_their_directory_belongs_to_and_nobody_else_reads_them() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret");
+        put(&path, b"hunter2").unwrap();
+        let (file, place) = (fs::metadata(&path).unwrap(), fs::metadata(directory.path()).unwrap());
+        assert_eq!((file.uid(), file.gid()), (place.uid(), place.gid()));
+        assert_eq!(file.permissions().mode() & 0o7777, 0o640);
+    }
 
     #[test]
     fn the_journal_to_read_is_the_controllers() {

@@ -15,6 +15,7 @@ pub mod heard;
 pub(super) mod http;
 pub(super) mod local;
 pub(super) mod maas;
+mod packaging;
 pub(super) mod patroni;
 pub(super) mod peers;
 mod rack;
@@ -131,6 +132,7 @@ impl Machine {
             state_trouble: local::state_trouble(),
             certificate_days: local::certificate_days(now),
             running: units::running(&self.units())?,
+            maas_installed: self.maas_installed(),
         })
     }
 
@@ -249,15 +251,15 @@ impl Machine {
             Action::ReloadSecrets => self.reload_secrets(),
             Action::SetDhcp { subnet } => dhcp::set(&self.api()?, &self.ticket, subnet),
             Action::Migrate => {
-                let command = self.command(&self.maas()?.commands.migrate)?;
+                let command = self.prepare(action)?;
                 schema::migrate(self.database()?, command, &self.tables.image.version)
             }
             Action::KeepVersion => slot::keep(&self.tables.image),
             Action::PlaceSecret => self.place_secret(),
-            Action::InitialiseMaas => self.initialise_maas(),
+            Action::InstallMaas | Action::InitialiseMaas => self.carry_out(action),
             Action::CreateAdministrator => self.create_administrator(),
             Action::Register => {
-                let command = self.command(&self.maas()?.commands.register)?;
+                let command = self.prepare(action)?;
                 rack::register(self.maas()?, &self.ticket, command)
             }
         }

@@ -227,14 +227,15 @@ pub fn look(mutual: &Http, plain: &Http, ticket: &Ticket) -> Vec<Peer> {
     })
 }
 
+/// The three questions to a machine at once: one that is off is silent to each.
 fn ask(mutual: &Http, plain: &Http, node: &Node) -> Peer {
-    let says = said(mutual, node.address);
-    let members = match node.voter {
-        true => Endpoint::at(mutual, node.address).members().ok(),
-        false => None,
-    };
-    let serves = node.kind == Kind::Region
-        && Loops::ask(plain, &format!("http://{}:5240", node.address)).is_ok_and(|loops| !loops.endpoints().is_empty());
+    let (says, members, serves) = thread::scope(|scope| {
+        let members = node.voter.then(|| scope.spawn(|| Endpoint::at(mutual, node.address).members().ok()));
+        let serves = (node.kind == Kind::Region).then(|| scope.spawn(|| serves(plain, node.address)));
+        let says = said(mutual, node.address);
+        let members = members.and_then(|thread| thread.join().ok()?);
+        (says, members, serves.is_some_and(|thread| thread.join().unwrap_or(false)))
+    });
     let answer = match (members, &says) {
         (Some(members), _) => Answer::Quorum(members),
         (None, Ok(says)) if says.etcd == EtcdRecord::Never && !says.etcd_data => Answer::NeverMember,
@@ -242,6 +243,11 @@ fn ask(mutual: &Http, plain: &Http, node: &Node) -> Peer {
         (None, Err(Trouble(why))) => Answer::Nothing(why.clone()),
     };
     Peer { name: node.name.clone(), answer, says: says.ok(), serves }
+}
+
+/// Whether MAAS's API answers at an address, with event loops.
+fn serves(plain: &Http, address: Ipv4Addr) -> bool {
+    Loops::ask(plain, &format!("http://{address}:5240")).is_ok_and(|loops| !loops.endpoints().is_empty())
 }
 
 /// Whether the join of the machine at an address answers: nobody else has a certificate for it.

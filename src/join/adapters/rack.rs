@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::http::Http;
+use super::packaging::is_snap;
 use super::region::Loops;
 use super::{maas, units};
 use crate::join::tables::{Maas, patience};
@@ -109,14 +110,8 @@ fn names_url(configuration: &str, url: &str) -> bool {
 /// # Errors
 /// When the command fails.
 pub fn register(table: &Maas, ticket: &Ticket, command: Program) -> Result<(), Trouble> {
-    let secret =
-        ticket.secrets.get("maas_secret").ok_or_else(|| Trouble("the ticket has no `maas_secret`".to_owned()))?;
     let before = fs::read(&table.paths.rackd).ok();
-    command
-        .input(format!("{}\n", secret.0))
-        .limit(Duration::from_secs(120))
-        .run()
-        .map_err(|error| Trouble(error.to_string()))?;
+    command.run().map_err(|error| Trouble(error.to_string()))?;
     let after = fs::read(&table.paths.rackd).ok();
     if let Some(before) = before
         && after.as_ref() != Some(&before)
@@ -125,10 +120,7 @@ pub fn register(table: &Maas, ticket: &Ticket, command: Program) -> Result<(), T
         maas::put(&table.paths.rackd, &before)?;
         units::restart(&table.units.rack)?;
     }
-    match table.packaging.as_str() {
-        "snap" => Ok(()),
-        _ => units::disable(&table.units.rack),
-    }
+    if is_snap(table) { Ok(()) } else { units::disable(&table.units.rack) }
 }
 
 #[cfg(test)]

@@ -80,6 +80,7 @@ fn local(cluster: &Cluster, here: usize) -> Local {
         state_trouble: None,
         certificate_days: Some(300),
         running: machine.units.iter().cloned().collect(),
+        maas_installed: true,
     }
 }
 
@@ -299,7 +300,7 @@ fn perform(cluster: &mut Cluster, here: usize, action: &Action) -> Result<(), Tr
     match action {
         Action::LayFiles => cluster.machines[here].laid = true,
         Action::SetHostName => cluster.machines[here].named = true,
-        Action::ReloadNetwork | Action::InitialiseMaas | Action::YieldEtcdLead => {}
+        Action::ReloadNetwork | Action::InstallMaas | Action::InitialiseMaas | Action::YieldEtcdLead => {}
         Action::KeepVersion => cluster.machines[here].oldest = cluster.machines[here].image,
         Action::Stop { units } => cluster.machines[here].units.retain(|unit| !units.contains(unit)),
         Action::BootstrapEtcd => {

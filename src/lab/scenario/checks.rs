@@ -9,6 +9,9 @@ use crate::lab::timeline::measure::{self, Of};
 
 use super::stage::{Failure, Outcome, Stage};
 
+/// Most memory that an agent should hold, MiB.
+const AGENT_MEMORY: f64 = 10.0;
+
 /// How long a cluster may take to become whole, in seconds.
 const WHOLE_WITHIN: u64 = 240;
 
@@ -58,6 +61,21 @@ impl Stage<'_> {
         let address = self.machine(name)?.identity().address;
         let asks = format!("curl --silent --fail --cacert /etc/rolecast/ca.pem https://{address}:8008/sync");
         Ok(self.machine(name)?.exec(&Exec::shell(&asks))?.succeeded())
+    }
+
+    /// Says how much memory the agents hold: that of the one which holds most.
+    pub(super) fn weigh_agents(&mut self) -> Outcome {
+        // VmRSS, KiB (proc_pid_status(5)).
+        let script = "sed -n 's/^VmRSS:[^0-9]*\\([0-9]*\\) kB$/\\1/p' \
+                      /proc/$(systemctl show --property MainPID --value rolecast-join.service)/status";
+        let mut most = 0.0_f64;
+        for name in self.cast.everyone() {
+            let said = self.shell(name, script)?;
+            let held: f64 = said.trim().parse().map_err(|_| Failure(format!("the agent of {name} holds `{said}`")))?;
+            most = most.max(held / 1024.0);
+        }
+        self.figure("resident memory of the agent, at most", most, "MiB", Some(AGENT_MEMORY));
+        Ok(())
     }
 
     /// Stops the clients and says what they saw: rows that are gone, gaps.

@@ -23,7 +23,8 @@ pub const COLD_START: Scenario = Scenario {
         stage.figure("all joined, in bare boots", joined.as_secs_f64() / boot.as_secs_f64().max(0.1), "boots", None);
         let served = stage.wait_success("the first write", stage.writes(), on, stage.patience(60))?;
         stage.seconds("power on to the first write through the virtual address", served, None);
-        is_complete(stage)
+        is_complete(stage)?;
+        stage.weigh_agents()
     },
 };
 

@@ -86,6 +86,7 @@ fn hooks() -> String {
         "database-start",
         "database-failover",
         "database-roles",
+        "maas-install",
         "schema",
         "maas-secret",
         "maas-initialise",

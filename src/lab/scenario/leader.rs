@@ -28,36 +28,74 @@ pub const LEADER_DIES: Scenario = Scenario {
     },
 };
 
-/// Nothing is promoted while Patroni is paused; the operator promotes with open eyes.
+/// Nothing is promoted while the image leaves failover to the operator, who promotes with open eyes.
 pub const MANUAL_FAILOVER: Scenario = Scenario {
     name: "leader-dies-manual",
     number: 4,
-    proves: "With failover manual nothing is promoted until the operator says so, and then writes resume",
+    proves: "With `postgresql.failover = \"manual\"` nothing is promoted until the operator says so, and then writes resume",
     on: CONTAINERS,
     begins: Begins::Formed,
     run: |stage| {
         let leader = stage.leader()?;
-        let survivor = stage.cast.other_regions(&leader)[0].to_owned();
-        stage.fault("pause Patroni: failover is the operator's");
-        stage.shell(&leader, "patronictl -c /etc/patroni/rolecast pause --wait")?;
-        stage.kill(&leader, "which leads")?;
-        // Longer than an automatic failover takes: ttl, and a look of the others.
-        stage.expect_for("no database to take writes", Duration::from_secs(30), |stage| {
-            Ok(stage.writers().iter().all(|name| *name == leader))
-        })?;
-        let promoted = stage.mend(&format!("promote {survivor}"));
-        let said = stage.shell(&survivor, "rolecast-join promote --yes 2>&1")?;
-        stage.check(said.contains("lost") || said.contains("lose"), || {
-            format!("`promote` does not say what may be lost:\n{said}")
-        })?;
-        stage.wait_success("the first write", stage.writes(), promoted, stage.patience(60))?;
-        tell(stage, "the promotion", promoted, 5.0);
-        stage.start(&[&leader])?;
-        stage.mend("resume Patroni");
-        stage.shell(&survivor, "patronictl -c /etc/patroni/rolecast resume --wait")?;
-        returns_as_replica(stage, &leader)
+        let played = fail_over_by_hand(stage, &leader);
+        stage.mend("failover is Patroni's again: every region's image says so");
+        for region in stage.cast.regions.iter().filter(|region| stage.is_on(region)) {
+            declare(stage, region, "automatic")?;
+        }
+        played?;
+        paused(stage, &leader, false)?;
+        stage.wait_whole().map(drop)
     },
 };
+
+fn fail_over_by_hand(stage: &mut Stage<'_>, leader: &str) -> Outcome {
+    stage.fault("failover is the operator's: every region's image says so");
+    for region in &stage.cast.regions {
+        declare(stage, region, "manual")?;
+    }
+    paused(stage, leader, true)?;
+    let survivor = stage.cast.other_regions(leader)[0].to_owned();
+    stage.kill(leader, "which leads")?;
+    // Longer than an automatic failover takes: ttl, and a look of the others.
+    stage.expect_for("no database to take writes", Duration::from_secs(30), |stage| {
+        Ok(stage.writers().iter().all(|name| *name == leader))
+    })?;
+    let promoted = stage.mend(&format!("promote {survivor}"));
+    let said = stage.shell(&survivor, "rolecast-join promote --yes 2>&1")?;
+    stage.check(said.contains("lost") || said.contains("lose"), || {
+        format!("`promote` does not say what may be lost:\n{said}")
+    })?;
+    stage.wait_success("the first write", stage.writes(), promoted, stage.patience(60))?;
+    tell(stage, "the promotion", promoted, 5.0);
+    stage.start(&[leader])?;
+    // Its root is new, and its join reads the table in some seconds.
+    declare(stage, leader, "manual")?;
+    returns_as_replica(stage, leader)?;
+    paused(stage, &survivor, true)
+}
+
+/// Gives a region the table that an image with this `postgresql.failover` has, until its next boot: the option is in no
+/// other file of an image (`database.toml`, `failover`). A join that runs begins again with it.
+fn declare(stage: &Stage<'_>, region: &str, failover: &str) -> Outcome {
+    let script = format!(
+        "set -e; table=/usr/lib/rolecast/database.toml; sed -i 's/^failover = .*/failover = \"{failover}\"/' $table; \
+         grep -q '^failover = \"{failover}\"$' $table; \
+         systemctl --quiet try-restart rolecast-join.service 2>/dev/null || true"
+    );
+    stage.shell(region, &script).map(drop)
+}
+
+/// Waits until Patroni is paused, or is no longer: the joins do that, once all regions stream.
+fn paused(stage: &Stage<'_>, region: &str, wanted: bool) -> Outcome {
+    let address = stage.machine(region)?.identity().address;
+    let asks = format!("curl --silent --fail --cacert /etc/rolecast/ca.pem https://{address}:8008/config");
+    let what = if wanted { "the joins to pause Patroni" } else { "the joins to lift Patroni's pause" };
+    stage
+        .expect_within(what, stage.patience(90), |stage| {
+            Ok(stage.shell(region, &asks)?.contains("\"pause\": true") == wanted)
+        })
+        .map(drop)
+}
 
 /// Planned.
 pub const SWITCHOVER: Scenario = Scenario {

@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use crate::lab::machine::BackEnd;
+use crate::seed::{Planted, Terms, plant};
 use crate::ticket::Secret;
 
 use super::stage::{Failure, Outcome, Stage};
-use super::{Begins, CONTAINERS, Scenario};
+use super::{Begins, CONTAINERS, Scenario, rotation};
 
 /// A rack is given another cluster's shared secret.
 pub const WRONG_SECRET: Scenario = Scenario {
@@ -78,6 +79,75 @@ pub const DUPLICATE_HOST_NAME: Scenario = Scenario {
         put_right(stage, &rack)
     },
 };
+
+/// Another rack was given the name of one that lives, as when two image files name their machines alike.
+pub const TWO_RACKS_OF_ONE_NAME: Scenario = Scenario {
+    name: "two-racks-of-one-name",
+    number: 9,
+    proves: "A rack with the name of another one that lives, and an address of its own, says so and takes no part in \
+             anything; the other does not notice, and it joins under a name of its own",
+    on: CONTAINERS,
+    begins: Begins::Formed,
+    run: |stage| {
+        let rack = new_rack(stage)?;
+        let other = stage.cast.racks.iter().find(|name| **name != rack).cloned();
+        let other = other.ok_or_else(|| Failure("there is only one rack".into()))?;
+        let leader = stage.leader()?;
+        let before = as_seen(stage, &leader, &other)?;
+        stage.fault(&format!("{rack} is given the name {other}"));
+        let seed = namesake(stage, &rack, &other)?;
+        stage.machine(&rack)?.set_seed(Some(&seed.nocloud()))?;
+        stage.start(&[&rack])?;
+        says(stage, &rack, "a host name of its own")?;
+        let runs = "systemctl is-active maas-rackd.service etcd.service; \
+                    ls -d /var/lib/maas/maas_id /var/lib/etcd/default/member 2>/dev/null; true";
+        let runs = stage.shell(&rack, runs)?;
+        stage.check(!runs.lines().any(|line| line == "active" || line.starts_with('/')), || {
+            format!("{rack} has a part in something:\n{runs}")
+        })?;
+        let holds = stage.state(&other)?.text();
+        stage.check(holds == "joined", || format!("{other} was drawn into it: {holds}"))?;
+        let after = as_seen(stage, &leader, &other)?;
+        stage.check(before == after, || format!("{other} was `{before}`, and is now `{after}`"))?;
+        stage.check_members()?;
+        put_right(stage, &rack)?;
+        let after = as_seen(stage, &leader, &other)?;
+        stage.check(before == after, || format!("{other} was `{before}`, and is now `{after}`"))
+    },
+};
+
+/// A rack's identity and addresses in MAAS, and since when its MAAS runs.
+fn as_seen(stage: &Stage<'_>, leader: &str, rack: &str) -> Result<String, Failure> {
+    // The name is the image file's, and holds no quote.
+    let statement = format!(
+        "SELECT system_id, string_agg(host(ip), ' ' ORDER BY ip) FROM maasserver_node \
+         LEFT JOIN maasserver_interface ON node_id = maasserver_node.id \
+         LEFT JOIN maasserver_staticipaddress ON interface_id = maasserver_interface.id \
+         WHERE hostname = '{rack}' GROUP BY system_id;\n"
+    );
+    let known = stage.sql(leader, "maasdb", &statement)?;
+    let runs = stage.shell(rack, "systemctl show --property ExecMainStartTimestamp maas-rackd.service")?;
+    Ok(format!("{known} {}", runs.trim()))
+}
+
+/// The seed of `rack` under the name `other`: of a cluster in which it is the only one of that name.
+fn namesake(stage: &Stage<'_>, rack: &str, other: &str) -> Result<Planted, Failure> {
+    let none = || Failure("the image file describes no cluster".into());
+    let mut cluster = stage.spec.cluster.clone().ok_or_else(none)?;
+    cluster.nodes.retain(|node| node.name != other);
+    for node in cluster.nodes.iter_mut().filter(|node| node.name == rack) {
+        other.clone_into(&mut node.name);
+    }
+    cluster.dhcp.clear();
+    let lab = stage.lab.secrets().read()?;
+    let mut vault = lab.clone();
+    vault.complete(stage.spec, &cluster, rotation::now())?;
+    // Otherwise the right seed would be the older one.
+    (vault.generation, vault.issued) = (lab.generation, lab.issued);
+    let mut planted = plant(stage.spec, &cluster, other, &vault, Terms::default())?;
+    planted.mac = Some(stage.machine(rack)?.identity().mac.clone());
+    Ok(planted)
+}
 
 /// The state partition is full.
 pub const FULL_STATE: Scenario = Scenario {

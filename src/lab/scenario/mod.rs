@@ -9,6 +9,7 @@ mod cast;
 mod checks;
 mod stage;
 mod suite;
+mod waits;
 
 mod api;
 mod cold_start;
@@ -20,8 +21,8 @@ mod leader;
 mod mistakes;
 mod operator;
 mod partition;
-mod rack;
 mod reboot;
+mod replaced;
 mod returns;
 mod rotation;
 mod virtual_address;
@@ -82,10 +83,12 @@ pub const ALL: &[Scenario] = &[
     partition::WITNESS_ALONE,
     partition::ALL_APART,
     partition::REGIONS_APART,
-    rack::RACK_REPLACED,
+    replaced::RACK_REPLACED,
+    replaced::REGIONS_REPLACED,
     mistakes::WRONG_SECRET,
     mistakes::DUPLICATE_ADDRESS,
     mistakes::DUPLICATE_HOST_NAME,
+    mistakes::TWO_RACKS_OF_ONE_NAME,
     mistakes::FULL_STATE,
     mistakes::UNREACHABLE_PEERS,
     mistakes::WRONG_ROLE,

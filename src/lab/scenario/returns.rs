@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::leader::{returns_as_replica, wrote};
+use super::replaced::JOINED_WITHIN;
 use super::{Begins, CONTAINERS, Scenario};
 
 /// It is powered on while the network is still cut: it cannot know that another leads by now.
@@ -40,8 +41,15 @@ pub const OLD_LEADER_REIMAGED: Scenario = Scenario {
         let before = stage.sql(&old, "postgres", identity)?;
         let fault = stage.kill(&old, "which leads")?;
         stage.reimage(&old)?;
+        let on = stage.recorder.now();
         stage.start(&[&old])?;
         stage.wait_success("the first write", stage.writes(), fault, stage.patience(90))?;
+        let led = stage.recorder.now();
+        stage.wait_joined(&[&old], stage.patience(180))?;
+        let joined = stage.recorder.now();
+        // Nobody leads when it comes on: Patroni has no one to copy the database from before the dead leader's lock ends.
+        stage.seconds("power on to joined, the failover in it", joined - on, None);
+        stage.seconds("the first write after the failover to joined", joined - led, Some(JOINED_WITHIN));
         returns_as_replica(stage, &old)?;
         stage.check_members()?;
         let after = stage.sql(&old, "postgres", identity)?;

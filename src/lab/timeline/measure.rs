@@ -115,6 +115,15 @@ pub fn failures(requests: &[Request], of: Of, fault: Duration, until: Duration) 
     count
 }
 
+/// The failures of requests that were sent in a window: of those that were under way at `moment`, and of the others.
+pub fn failures_around(requests: &[Request], of: Of, (from, to): (Duration, Duration), moment: Duration) -> Failures {
+    let failed = requests.iter().filter(|request| of.covers(request) && request.failure.is_some());
+    let sent = failed.filter(|request| request.sent >= from && request.sent < to);
+    let (in_flight, new): (Vec<&Request>, Vec<&Request>) =
+        sent.partition(|request| request.sent < moment && request.ended >= moment);
+    Failures { in_flight: in_flight.len(), new: new.len() }
+}
+
 /// Why requests failed, each reason with its count, the most frequent first.
 pub fn reasons(requests: &[Request], of: Of, (from, to): (Duration, Duration)) -> Vec<(String, usize)> {
     let mut counts = std::collections::BTreeMap::<&str, usize>::new();
@@ -193,6 +202,10 @@ mod tests {
         let requests = [request(9.0, 9.5), request(9.9, 10.2), request(10.1, 11.1), request(10.2, 11.2)];
         let counted = failures(&requests, READS, seconds(10.0), seconds(20.0));
         assert_eq!(counted, Failures { in_flight: 1, new: 2 });
+        let window = (seconds(9.0), seconds(20.0));
+        let around = |moment| failures_around(&requests, READS, window, seconds(moment));
+        assert_eq!(around(11.0), Failures { in_flight: 2, new: 2 });
+        assert_eq!(around(15.0), Failures { in_flight: 0, new: 4 });
         assert_eq!(reasons(&requests, READS, (seconds(0.0), seconds(20.0))), [("cut off".to_owned(), 4)]);
     }
 }
