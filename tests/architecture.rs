@@ -20,7 +20,8 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     ("deb", &[]),
-    ("digest", &[]),
+    // For what a processor hashes at once.
+    ("digest", &["sys"]),
     ("format", &["tree"]),
     // Beside the design's: `sys`, for writing the manifest and opening what is inspected; `deb` and `lock`, for what
     // SBOM and provenance say of packages.

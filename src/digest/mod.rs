@@ -2,16 +2,16 @@
 //!
 //! Owns the digest type, its text form (64 lower-case hexadecimal digits, no prefix) and [`Key`], the stable
 //! hash that names a step by its inputs. Never opens a file and knows nothing of what is hashed.
-//! Every room may import it. Specification: FIPS 180-4.
+//! Every room may import it; it asks `sys` for what a processor hashes at once. Specification: FIPS 180-4.
 
+mod hasher;
 mod key;
 
+pub use hasher::{Hasher, update_all};
 pub use key::Key;
 
 use std::fmt;
 use std::io::{self, Read};
-
-use sha2::Digest as _;
 
 /// A SHA-256 digest. Ordered by its bytes, so that lists of digests have one order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -135,33 +135,6 @@ impl<'de> serde::Deserialize<'de> for Digest {
         }
 
         deserializer.deserialize_str(Text)
-    }
-}
-
-/// A running SHA-256.
-#[derive(Clone, Default)]
-pub struct Hasher(sha2::Sha256);
-
-impl Hasher {
-    /// A hasher that has seen nothing.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Adds `bytes`.
-    pub fn update(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
-    }
-
-    /// The digest of everything added.
-    pub fn finish(self) -> Digest {
-        Digest(self.0.finalize().into())
-    }
-}
-
-impl fmt::Debug for Hasher {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Hasher")
     }
 }
 

@@ -4,18 +4,18 @@
 //! made, lowest layer first, then overlays, then what rolecast adds. A group is compressed once, whichever images
 //! hold it, and a change to one origin leaves every other group's bytes as they were.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::digest::Digest;
-use crate::tree::{Content, Origin, Tree, TreePath};
+use crate::tree::{Content, Node, Origin, Tree, TreePath};
 
 /// The files of one origin.
 #[derive(Clone, Debug)]
-pub struct Group {
+pub struct Group<'a> {
     /// The origin as text, e.g. `package chrony 4.6.1-3 (layer base)`.
     pub label: String,
-    /// Paths of its files, in tree order.
-    pub paths: Vec<TreePath>,
+    /// Its files, in tree order.
+    pub nodes: Vec<(&'a TreePath, &'a Node)>,
 }
 
 /// Where a group stands: stage, layer, kind within the layer, name.
@@ -40,25 +40,32 @@ fn label(origin: &Origin) -> String {
 }
 
 /// The groups of all nodes that `wanted` accepts, in order. `layers` names the role's layers, lowest first.
-pub fn groups(tree: &Tree, layers: &[String], wanted: impl Fn(&TreePath, &crate::tree::Node) -> bool) -> Vec<Group> {
-    let mut ranked: BTreeMap<Rank, Group> = BTreeMap::new();
+pub fn groups<'a>(tree: &'a Tree, layers: &[String], wanted: impl Fn(&TreePath, &Node) -> bool) -> Vec<Group<'a>> {
+    let mut groups: Vec<Group<'a>> = Vec::new();
+    let mut ranks: BTreeMap<Rank, usize> = BTreeMap::new();
+    // There are tens of thousands of nodes and some hundred origins, so what an origin means is asked once.
+    let mut places: HashMap<&Origin, usize> = HashMap::new();
     for (path, node) in tree.iter().filter(|(path, node)| wanted(path, node)) {
-        let group = ranked
-            .entry(rank(&node.origin, layers))
-            .or_insert_with(|| Group { label: label(&node.origin), paths: Vec::new() });
-        group.paths.push(path.clone());
+        let place = *places.entry(&node.origin).or_insert_with(|| {
+            *ranks.entry(rank(&node.origin, layers)).or_insert_with(|| {
+                groups.push(Group { label: label(&node.origin), nodes: Vec::new() });
+                groups.len() - 1
+            })
+        });
+        groups[place].nodes.push((path, node));
     }
-    ranked.into_values().collect()
+    let mut ordered: Vec<Option<Group<'a>>> = groups.into_iter().map(Some).collect();
+    ranks.into_values().filter_map(|place| ordered[place].take()).collect()
 }
 
 /// The distinct contents of each group, empty ones left out: a content that an earlier group holds is not in a
 /// later one. Groups of no new content are left out.
-pub fn contents(tree: &Tree, groups: &[Group]) -> Vec<(String, Vec<Content>)> {
+pub fn contents(groups: &[Group<'_>]) -> Vec<(String, Vec<Content>)> {
     let mut seen: BTreeSet<Digest> = BTreeSet::new();
     let mut listed = Vec::new();
     for group in groups {
-        let nodes = group.paths.iter().filter_map(|path| tree.get(path)?.content());
-        let new = nodes.filter(|content| content.size > 0 && seen.insert(content.digest)).copied();
+        let contents = group.nodes.iter().filter_map(|(_, node)| node.content());
+        let new = contents.filter(|content| content.size > 0 && seen.insert(content.digest)).copied();
         let new: Vec<Content> = new.collect();
         if !new.is_empty() {
             listed.push((group.label.clone(), new));
@@ -69,7 +76,7 @@ pub fn contents(tree: &Tree, groups: &[Group]) -> Vec<(String, Vec<Content>)> {
 
 #[cfg(test)]
 mod tests {
-    use crate::tree::{Kind, Meta, Node};
+    use crate::tree::{Kind, Meta};
 
     use super::*;
 
@@ -94,7 +101,7 @@ mod tests {
         add("d", b"bash", package("base", "bash"));
         add("e", b"made", Origin::Configure { layer: "base".into() });
         let groups = groups(&tree, &layers, |_, node| node.content().is_some());
-        let contents = contents(&tree, &groups);
+        let contents = contents(&groups);
         let labels: Vec<&str> = contents.iter().map(|(label, _)| label.as_str()).collect();
         assert_eq!(
             labels,

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{Digest, Key};
-use crate::plan::Format;
+use crate::plan::{self, Format};
 use crate::report::Report;
 use crate::store::{Parcel, Store};
 
@@ -22,62 +22,90 @@ const VERSION: u32 = 1;
 const KINDS: [(&str, &[&str]); 3] =
     [("root", &["squashfs.segment", "verity.leaves"]), ("tarball", &["tar.member"]), ("bill", &["sbom.sha1"])];
 
+/// The step that notes which results a list in this store has, so that it need not be read to know.
+const NOTE: &str = "image.parts.told";
+
+/// A list is written anew when more than one in so many of what was used is not in it.
+const STALE: usize = 16;
+
 /// The files of results.
 #[derive(Serialize, Deserialize)]
 struct Parts {
     results: Vec<String>,
 }
 
+/// Steps and keys.
+type Used = BTreeSet<(String, Digest)>;
+
 /// The keys of what `formats` need over the configured tree `base`.
 pub fn keys(base: &Digest, formats: &[Format]) -> Vec<Key> {
-    let wanted = |kind: &str| match kind {
-        "root" => formats.iter().any(|format| *format != Format::Tar),
+    kinds(formats).map(|(kind, _)| key(kind, base)).collect()
+}
+
+fn kinds(formats: &[Format]) -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
+    KINDS.into_iter().filter(|(kind, _)| match *kind {
+        "root" => plan::boots(formats),
         "tarball" => formats.contains(&Format::Tar),
         _ => true,
-    };
-    let kinds = KINDS.iter().filter(|(kind, _)| wanted(kind));
-    kinds.map(|(kind, _)| key(kind, base)).collect()
+    })
 }
 
 fn key(kind: &str, base: &Digest) -> Key {
-    Key::new(STEP, VERSION).input("of", kind).input("base", base)
+    named(STEP, kind, base)
 }
 
-/// Takes what others made of the parts.
+fn named(step: &'static str, kind: &str, base: &Digest) -> Key {
+    Key::new(step, VERSION).input("of", kind).input("base", base)
+}
+
+/// Takes what others made of the parts, where this store has not done so yet, nor made them itself.
 ///
 /// # Errors
 /// When the store cannot be read or written.
 pub fn take(store: &Store, base: &Digest, formats: &[Format]) -> Result<(), Report> {
-    let keys = keys(base, formats);
-    store.ask(&keys)?;
-    for key in &keys {
-        let Some(parts) = store.result::<Parts>(key)? else { continue };
-        let parcels = parts.results.into_iter().filter_map(|text| Parcel::read(text.into_bytes()));
-        for parcel in parcels.filter(|parcel| KINDS.iter().any(|(_, steps)| steps.contains(&parcel.step.as_str()))) {
-            store.adopt(&parcel)?;
+    let mut wanted = Vec::new();
+    for (kind, steps) in kinds(formats) {
+        if !store.knows(&named(NOTE, kind, base))? {
+            wanted.push((kind, steps));
         }
+    }
+    store.ask(&wanted.iter().map(|(kind, _)| key(kind, base)).collect::<Vec<Key>>())?;
+    for (kind, steps) in wanted {
+        let Some(parts) = store.result::<Parts>(&key(kind, base))? else { continue };
+        let mut taken = Used::new();
+        let parcels = parts.results.into_iter().filter_map(|text| Parcel::read(text.into_bytes()));
+        for parcel in parcels.filter(|parcel| steps.contains(&parcel.step.as_str())) {
+            store.adopt(&parcel)?;
+            taken.insert((parcel.step, parcel.key));
+        }
+        store.record(&named(NOTE, kind, base), Vec::new(), &taken)?;
     }
     store.take_used();
     Ok(())
 }
 
-/// Tells together what was used since [`take`].
+/// Tells together what was used since [`take`], unless a list that is there has nearly all of it.
 ///
 /// # Errors
 /// When the store cannot be read or written.
 pub fn tell(store: &Store, base: &Digest) -> Result<(), Report> {
     let used = store.take_used();
     for (kind, steps) in KINDS {
+        let used: Used = used.iter().filter(|(step, _)| steps.contains(&step.as_str())).cloned().collect();
+        let (key, note) = (key(kind, base), named(NOTE, kind, base));
+        let told = store.result::<Used>(&note)?.filter(|_| store.keeps(&key)).unwrap_or_default();
+        if used.difference(&told).count() <= used.len() / STALE {
+            continue;
+        }
         let mut parts = Parts { results: Vec::new() };
         let mut objects = BTreeSet::new();
-        for (step, key) in used.iter().filter(|(step, _)| steps.contains(&step.as_str())) {
+        for (step, key) in &used {
             let Some(parcel) = store.parcel(step, key)? else { continue };
             objects.extend(parcel.objects);
             parts.results.extend(String::from_utf8(parcel.bytes));
         }
-        if !parts.results.is_empty() {
-            store.record(&key(kind, base), objects.into_iter().collect(), &parts)?;
-        }
+        store.record(&key, objects.into_iter().collect(), &parts)?;
+        store.record(&note, Vec::new(), &used)?;
     }
     Ok(())
 }

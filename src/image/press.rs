@@ -11,7 +11,7 @@ use crate::lock::Lock;
 use crate::plan::materials::Material;
 use crate::plan::{Format, Late};
 use crate::report::{Diagnostic, Kind, Progress, Report, Unit};
-use crate::store::{Poured, Store, StoreError};
+use crate::store::{Poured, Store, StoreError, Wanted};
 use crate::sys::files;
 use crate::tree::{Content, Kind as NodeKind, Tree};
 
@@ -106,8 +106,16 @@ pub fn press(
     parts::take(store, &request.base, request.formats)?;
     let sealed = request.initrd.map(|initrd| seal(request, initrd, store, progress)).transpose()?;
     let planned = plan_outputs(request, sealed.as_ref(), store, progress)?;
-    let named: Vec<(&str, &Recipe)> = planned.iter().map(|(_, file, recipe)| (file.as_str(), recipe)).collect();
-    let write = || pour(request.role, &named, directory, store, progress);
+    let mut wanted: Vec<Wanted<'_>> = planned
+        .iter()
+        .map(|(_, file, recipe)| Wanted { recipe, path: Some(directory.join(file)), expected: None })
+        .collect();
+    // The manifest gives the root's digest too: an update holds it as a file, else it is hashed beside the disk that it is in.
+    let squashfs = sealed.as_ref().map(|sealed| &sealed.root.squashfs);
+    let root = squashfs.map(|root| wanted.iter().position(|file| file.recipe.is_same(root)).unwrap_or(wanted.len()));
+    let alone = squashfs.filter(|_| root == Some(wanted.len()));
+    wanted.extend(alone.map(|recipe| Wanted { recipe, path: None, expected: None }));
+    let write = || pour(request.role, &wanted, directory, store, progress);
     let describe = || {
         let _task = progress.begin(&format!("describe {}", request.role), 0, Unit::Things);
         sbom::documents(request, store)
@@ -116,15 +124,15 @@ pub fn press(
     let (poured, bills) = (poured?, bills?);
     let outputs: Vec<Output> = planned
         .iter()
-        .zip(poured)
+        .zip(&poured)
         .map(|((format, file, _), Poured { digest, size })| Output {
             format: *format,
             file: file.clone(),
-            size,
-            sha256: digest,
+            size: *size,
+            sha256: *digest,
         })
         .collect();
-    let root = sealed.as_ref().map(|sealed| root_facts(sealed, &planned, &outputs, store)).transpose()?;
+    let root = sealed.as_ref().zip(root).map(|(sealed, root)| root_facts(sealed, poured[root]));
     let boot = sealed.as_ref().map(|sealed| boot_facts(request, sealed, store)).transpose()?;
     let documents = documents(request, bills, &outputs, directory)?;
     let manifest = manifest(request, root, boot, outputs, documents);
@@ -132,34 +140,30 @@ pub fn press(
     list(&manifest, text.as_bytes(), directory)?;
     parts::tell(store, &request.base)?;
     let key = origins_key(&manifest.tree.digest);
-    store.record(&key, vec![request.stored], &request.stored)?;
+    store.record(&key, vec![request.stored, request.base], &request.stored)?;
     let recipes = planned.into_iter().map(|(_, file, recipe)| (file, recipe)).collect();
     Ok(Pressed { manifest, recipes })
 }
 
-/// Writes files into the directory of a role, by their paths from there; returns digest and size of each, in order.
+/// Writes the files of a role's directory; returns digest and size of each, in order.
 pub(super) fn pour(
     role: &str,
-    planned: &[(&str, &Recipe)],
+    wanted: &[Wanted<'_>],
     directory: &Path,
     store: &Store,
     progress: &dyn Progress,
 ) -> Result<Vec<Poured>, Report> {
-    let total = planned.iter().map(|(_, recipe)| recipe.length()).sum();
+    let total = wanted.iter().map(|file| file.recipe.length()).sum();
     let task = progress.begin(&format!("write {role}"), total, Unit::Bytes);
-    let mut folders: BTreeSet<PathBuf> =
-        planned.iter().map(|(file, _)| directory.join(file).with_file_name("")).collect();
+    let paths = wanted.iter().filter_map(|file| file.path.as_deref());
+    let mut folders: BTreeSet<PathBuf> = paths.map(|path| path.with_file_name("")).collect();
     folders.insert(directory.to_owned());
     for folder in &folders {
         files::make_directory(folder).map_err(Diagnostic::from)?;
         // A build that was killed while it wrote leaves half an image, which nobody else would remove.
         files::remove_abandoned(folder).map_err(Diagnostic::from)?;
     }
-    let mut poured = Vec::new();
-    for (file, recipe) in planned {
-        poured.push(store.pour(recipe, &directory.join(file), &|bytes| task.advance(bytes))?);
-    }
-    Ok(poured)
+    Ok(store.pour(wanted, &|bytes| task.advance(bytes))?)
 }
 
 /// Writes the manifest, whose text is `text`, and the list of everything that it names.
@@ -181,7 +185,7 @@ fn documents(
     let sboms = texts.iter().map(|(name, text)| ((*name).to_owned(), Digest::of(text)));
     let outputs = outputs.iter().map(|output| (output.file.clone(), output.sha256));
     let subjects: Vec<(String, Digest)> = outputs.chain(sboms).collect();
-    texts.push(("provenance.json", provenance::write(request, &subjects)));
+    texts.push((provenance::NAME, provenance::write(request, &subjects)));
     let mut written = Vec::new();
     for (name, text) in texts {
         files::write_atomically(&directory.join(name), &text).map_err(Diagnostic::from)?;
@@ -221,8 +225,7 @@ fn seal(request: &Request<'_>, initrd: Content, store: &Store, progress: &dyn Pr
     let root = root::press(&root::sealed_tree(request.tree), request.layers, request.epoch, store, progress)?;
     let words = std::iter::once(format!("roothash={}", root.root_hash)).chain(request.kernel_arguments.iter().cloned());
     let command_line = words.collect::<Vec<_>>().join(" ");
-    let uki = match request.formats.iter().any(|format| matches!(format, Format::Disk | Format::Qcow2 | Format::Update))
-    {
+    let uki = match holds_uki(request.formats) {
         true => {
             let uki = disk::uki(&parts, std::slice::from_ref(&parts.initrd), &command_line)?;
             Some(boot::sign(uki, "unified kernel image", request.signer, store)?)
@@ -230,6 +233,11 @@ fn seal(request: &Request<'_>, initrd: Content, store: &Store, progress: &dyn Pr
         false => None,
     };
     Ok(Sealed { root, parts, command_line, uki })
+}
+
+/// Whether an output of these formats holds the unified kernel image of the disk.
+pub(super) fn holds_uki(formats: &[Format]) -> bool {
+    formats.iter().any(|format| matches!(format, Format::Disk | Format::Qcow2 | Format::Update))
 }
 
 fn plan_outputs(
@@ -273,15 +281,8 @@ fn plan_outputs(
     Ok(planned)
 }
 
-fn root_facts(sealed: &Sealed, planned: &[Planned], outputs: &[Output], store: &Store) -> Result<RootFacts, Report> {
-    let root = &sealed.root.squashfs;
-    // An update holds the root as a file of its own, which was hashed as it was written.
-    let poured = planned.iter().zip(outputs).find(|((_, _, recipe), _)| recipe.is_same(root));
-    let squashfs = match poured {
-        Some((_, output)) => Poured { digest: output.sha256, size: output.size },
-        None => store.digest_of(root)?,
-    };
-    Ok(RootFacts {
+fn root_facts(sealed: &Sealed, squashfs: Poured) -> RootFacts {
+    RootFacts {
         hash: sealed.root.root_hash,
         size: squashfs.size,
         sha256: squashfs.digest,
@@ -289,7 +290,7 @@ fn root_facts(sealed: &Sealed, planned: &[Planned], outputs: &[Output], store: &
         kernel: sealed.parts.kernel.release.clone(),
         command_line: sealed.command_line.clone(),
         initrd: sealed.parts.initrd_digest,
-    })
+    }
 }
 
 fn boot_facts(request: &Request<'_>, sealed: &Sealed, store: &Store) -> Result<BootFacts, Report> {

@@ -68,7 +68,7 @@ pub fn press(
 ) -> Result<Root, Report> {
     let params = Params { time: u32::try_from(epoch).unwrap_or(0), ..Params::default() };
     let groups = group::groups(tree, layers, |_, node| node.content().is_some());
-    let contents = group::contents(tree, &groups);
+    let contents = group::contents(&groups);
     let total = contents.iter().flat_map(|(_, contents)| contents).map(|content| content.size).sum();
     let task = progress.begin("compress", total, Unit::Bytes);
     let segments: Result<Vec<Segment>, Report> = contents

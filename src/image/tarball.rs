@@ -29,7 +29,7 @@ pub fn press(tree: &Tree, layers: &[String], store: &Store, progress: &dyn Progr
     let made: Result<Vec<(Digest, u64, String)>, Report> = groups
         .par_iter()
         .map(|group| {
-            let made = member(tree, group, store);
+            let made = member(group, store);
             task.advance(1);
             made
         })
@@ -43,15 +43,15 @@ pub fn press(tree: &Tree, layers: &[String], store: &Store, progress: &dyn Progr
 
 /// Directories come first, so that each is there with its owner and mode before anything is put in it; second names
 /// of hard links come last, when their first names are there.
-fn members(tree: &Tree, layers: &[String]) -> Vec<Group> {
+fn members<'a>(tree: &'a Tree, layers: &[String]) -> Vec<Group<'a>> {
     let list = |label: &str, wanted: &dyn Fn(&TreePath, &Node) -> bool| Group {
         label: label.to_owned(),
-        paths: tree.iter().filter(|(path, node)| wanted(path, node)).map(|(path, _)| path.clone()).collect(),
+        nodes: tree.iter().filter(|(path, node)| wanted(path, node)).collect(),
     };
     let mut groups = vec![list("directories", &|_, node| node.kind.is_directory())];
     groups.extend(group::groups(tree, layers, |path, node| !node.kind.is_directory() && !is_second_name(path, node)));
     groups.push(list("hard links", &is_second_name));
-    groups.retain(|group| !group.paths.is_empty());
+    groups.retain(|group| !group.nodes.is_empty());
     groups
 }
 
@@ -59,16 +59,15 @@ fn is_second_name(path: &TreePath, node: &Node) -> bool {
     matches!(&node.kind, NodeKind::File(file) if file.group.as_ref().is_some_and(|first| first != path))
 }
 
-fn member(tree: &Tree, group: &Group, store: &Store) -> Result<(Digest, u64, String), Report> {
-    let nodes: Vec<(&TreePath, &Node)> = group.paths.iter().filter_map(|path| Some((path, tree.get(path)?))).collect();
-    let key = Key::new("tar.member", MEMBER_VERSION).input("level", LEVEL).input("nodes", nodes_digest(&nodes));
+fn member(group: &Group<'_>, store: &Store) -> Result<(Digest, u64, String), Report> {
+    let nodes = &group.nodes;
+    let key = Key::new("tar.member", MEMBER_VERSION).input("level", LEVEL).input("nodes", nodes_digest(nodes));
     if let Some((object, size)) = store.result::<(Digest, u64)>(&key)? {
         return Ok((object, size, group.label.clone()));
     }
     let mut writer = store.writer()?;
-    let entries = nodes.iter().map(|(path, node)| (*path, *node));
     let open = |content: &crate::tree::Content| store.reader(content).map_err(std::io::Error::other);
-    targz::member(entries, open, LEVEL, &mut writer).map_err(failed)?;
+    targz::member(nodes.iter().copied(), open, LEVEL, &mut writer).map_err(failed)?;
     let (object, size) = writer.finish()?;
     store.record(&key, vec![object], &(object, size))?;
     Ok((object, size, group.label.clone()))

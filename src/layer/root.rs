@@ -52,7 +52,8 @@ pub struct RoleRoot {
 /// When something written does not fit the configured tree, at its line.
 pub fn assemble(plan: &RolePlan, laid: &Laid, image: Image<'_>, store: &Store) -> Result<RoleRoot, Report> {
     if let Some(stored) = store.result::<Digest>(&plan.key)? {
-        return Ok(RoleRoot { tree: store.tree(&stored)?, stored, reused: true });
+        let tree = store.tree_over(&stored, &laid.tree, &laid.digest)?;
+        return Ok(RoleRoot { tree, stored, reused: true });
     }
     let mut tree = (*laid.tree).clone();
     overlay::remove(&mut tree, &plan.remove)?;
@@ -66,8 +67,8 @@ pub fn assemble(plan: &RolePlan, laid: &Laid, image: Image<'_>, store: &Store) -
     }
     tables(&mut tree, plan, image, store)?;
     let tree = settle::settle(tree, image.epoch, keep)?;
-    let stored = store.put_tree(&tree)?;
-    store.record(&plan.key, objects(&tree, stored), &stored)?;
+    let stored = store.put_tree_over(&tree, &laid.tree, &laid.digest)?;
+    store.record(&plan.key, objects(&tree, [stored, laid.digest]), &stored)?;
     Ok(RoleRoot { tree, stored, reused: false })
 }
 
@@ -77,9 +78,9 @@ fn path(text: &str) -> TreePath {
 }
 
 /// Everything in a store that a tree needs.
-fn objects(tree: &Tree, stored: Digest) -> Vec<Digest> {
+fn objects(tree: &Tree, stored: [Digest; 2]) -> Vec<Digest> {
     let contents = tree.iter().filter_map(|(_, node)| Some(node.content()?.place.object));
-    let needed: BTreeSet<Digest> = contents.chain([stored]).collect();
+    let needed: BTreeSet<Digest> = contents.chain(stored).collect();
     needed.into_iter().collect()
 }
 

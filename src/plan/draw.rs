@@ -10,8 +10,8 @@ use super::{EPOCH, LayerStep, Plan, PlannedBody, PlannedFile, RolePlan};
 /// Version of unpack, configure and settle: changes with any change to what they make of the same inputs.
 const CONFIGURE_VERSION: u32 = 1;
 
-/// Version of overlay, units, tables and settle.
-const ROOT_VERSION: u32 = 1;
+/// Version of overlay, units, tables and settle, and of how the root is kept.
+const ROOT_VERSION: u32 = 2;
 
 /// The steps that build `roles` (all of the Spec's when empty) with `formats` (those that each role asks for when
 /// empty). `agent` is the digest of the executable that becomes `rolecast-join`.

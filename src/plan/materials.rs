@@ -9,7 +9,7 @@ use crate::digest::Digest;
 use crate::lock::{self, Lock};
 use crate::spec::{Body, Layer, Spec};
 
-use super::{Format, RolePlan};
+use super::RolePlan;
 
 /// One input.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub fn materials(spec: &Spec, lock: &Lock, role: &RolePlan, agent: Digest) -> Ve
 
 /// The layers that a role's outputs come from: the tool layer only where an output boots.
 fn layers<'a>(spec: &'a Spec, role: &RolePlan) -> impl Iterator<Item = &'a Layer> {
-    let boots = role.formats.iter().any(|format| *format != Format::Tar);
+    let boots = super::boots(&role.formats);
     let own: Vec<&Layer> = role.layers.iter().filter_map(|layer| spec.layers.get(*layer)).collect();
     own.into_iter().chain(boots.then_some(&spec.tools))
 }

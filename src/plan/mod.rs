@@ -10,6 +10,11 @@ pub mod model;
 pub use draw::draw;
 pub use model::*;
 
+/// Whether an output of these formats boots: all do but the tarball.
+pub fn boots(formats: &[Format]) -> bool {
+    formats.iter().any(|format| *format != Format::Tar)
+}
+
 /// A format's name, as written in an image file.
 pub fn format_name(format: &Format) -> String {
     match format {

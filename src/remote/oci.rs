@@ -16,7 +16,7 @@ use crate::digest::Digest;
 use super::envelope::Blob;
 use super::login::{Secret, is_loopback, is_private};
 use super::place::{LONGEST_RECORD, Name, Place, Put};
-use super::wire::{Ask, Body, Counts, Payload, Reply, Trouble, Wire};
+use super::wire::{ATTEMPTS, Ask, BACKOFF, Body, Counts, Payload, Reply, Trouble, Wire};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
@@ -30,6 +30,9 @@ const OBJECT_ZSTD: &str = "application/vnd.rolecast.object.v1+zstd";
 /// The empty configuration (image specification, "Guidance for an Empty Descriptor").
 const EMPTY: &[u8] = b"{}";
 const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
+
+/// How a manifest is refused that names what is not there (OCI distribution 1.1, "Error Codes").
+const UNSEEN: [&str; 2] = ["DIGEST_INVALID", "MANIFEST_BLOB_UNKNOWN"];
 
 /// Longest manifest that is read, in bytes. Registries take 4 MiB.
 const LONGEST_MANIFEST: u64 = 16 << 20;
@@ -176,6 +179,30 @@ impl Registry {
         format!("{}/manifests/{}-{}", self.base, name.step, name.key)
     }
 
+    /// Puts a manifest whose blobs were all there a moment ago. Docker's registry notes in a small file that a repository has
+    /// a blob, and up to version 2.8 writes it in place each time that somebody brings the blob: while another writer does,
+    /// the note is empty for an instant, and the manifest is refused as if the blob were not there.
+    fn put_manifest(&self, name: &Name, manifest: &[u8]) -> Result<(), Trouble> {
+        let ask = Ask::new(Method::PUT, self.manifest_url(name)).header(header::CONTENT_TYPE, MANIFEST);
+        let ask = ask.payload(Payload::Bytes(manifest));
+        let mut wait = BACKOFF;
+        for attempt in 1.. {
+            let reply = self.send(&ask)?;
+            if (200..=299).contains(&reply.status) {
+                break;
+            }
+            let refusal = self.wire.refusal(reply, &ask);
+            let unseen =
+                matches!(&refusal, Trouble::Status { said, .. } if UNSEEN.iter().any(|code| said.contains(code)));
+            if !unseen || attempt == ATTEMPTS {
+                return Err(refusal);
+            }
+            std::thread::sleep(wait);
+            wait *= 2;
+        }
+        Ok(())
+    }
+
     fn ensure(&self, bytes: &[u8]) -> Result<(), Trouble> {
         let digest = Digest::of(bytes);
         if self.has(&digest)? { Ok(()) } else { self.upload(&digest, Payload::Bytes(bytes)) }
@@ -264,13 +291,7 @@ impl Place for Registry {
         if !replace && self.record(name)?.is_some() {
             return Ok(Put::Taken);
         }
-        let ask = Ask::new(Method::PUT, self.manifest_url(name)).header(header::CONTENT_TYPE, MANIFEST);
-        let ask = ask.payload(Payload::Bytes(&manifest));
-        let reply = self.send(&ask)?;
-        match reply.status {
-            200..=299 => Ok(Put::Done),
-            _ => Err(self.wire.refusal(reply, &ask)),
-        }
+        self.put_manifest(name, &manifest).map(|()| Put::Done)
     }
 
     fn has(&self, blob: &Digest) -> Result<bool, Trouble> {

@@ -1,16 +1,15 @@
-//! What is believed of a remote and what is not, on a place in memory; and a registry that wants a token. Real servers
-//! are spoken to in `tests/integration/remote.rs`.
+//! What is believed of a remote and what is not, on a place in memory. Real servers are spoken to in
+//! `tests/integration/remote.rs`.
+
+mod registry;
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pgp::ser::Serialize as _;
 
 use super::envelope::Blob;
-use super::oci::Registry;
 use super::place::{Name, Place, Put};
 use super::wire::{Body, Counts, Trouble};
 use super::*;
@@ -417,70 +416,4 @@ fn what_means_no_remote_is_told_without_secrets() {
     for text in ["oci://127.0.0.1:5000/a/b", "s3://bucket/some/prefix", "https://host.example/x/"] {
         assert_eq!(open(text, &nothing).unwrap().shown(), text);
     }
-}
-
-/// Answers each request by its first line and headers; every request's head is kept.
-fn serve(answer: impl Fn(&str) -> String + Send + 'static) -> (String, Arc<Mutex<Vec<String>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let heads: Arc<Mutex<Vec<String>>> = Arc::default();
-    let kept = heads.clone();
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let mut reader = BufReader::new(stream.try_clone().unwrap());
-            let mut head = String::new();
-            while reader.read_line(&mut head).is_ok_and(|length| length > 2) {}
-            let length =
-                head.to_ascii_lowercase().lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
-            let _ = reader.take(length.unwrap_or(0)).read_to_end(&mut Vec::new());
-            let reply = answer(&head);
-            kept.lock().unwrap().push(head);
-            let _ = stream.write_all(reply.as_bytes());
-        }
-    });
-    (address, heads)
-}
-
-#[test]
-fn a_registry_that_wants_a_token_is_given_one() {
-    let auth = |realm: &str| {
-        format!(
-            "WWW-Authenticate: Bearer realm=\"{realm}\",service=\"registry\",scope=\"repository:a/b:pull,push\"\r\n"
-        )
-    };
-    let ok =
-        |body: &str| format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-    let (tokens, asked) = serve(move |head| {
-        let known = head.to_ascii_lowercase().contains("authorization: basic ywrhomh1bnrlcji=");
-        match known && head.contains("service=registry") {
-            true => ok("{\"token\":\"t0ken\"}"),
-            false => "HTTP/1.1 401 No\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".to_owned(),
-        }
-    });
-    let realm = format!("http://{tokens}/token");
-    let (registry, heads) = serve(move |head| match head.contains("Bearer t0ken") {
-        true => "HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".to_owned(),
-        false => format!("HTTP/1.1 401 No\r\nConnection: close\r\n{}Content-Length: 0\r\n\r\n", auth(&realm)),
-    });
-    let environment = |name: &str| match name {
-        "ROLECAST_REMOTE_USER" => Some("ada".to_owned()),
-        "ROLECAST_REMOTE_PASSWORD" => Some("hunter2".to_owned()),
-        _ => None,
-    };
-    let login = login::of_registry(&registry, &environment).unwrap();
-    let place = Registry::new("oci://here/a/b", &registry, "a/b", login);
-    assert_eq!(place.has(&Digest::of(b"x")), Ok(false));
-    assert_eq!(place.has(&Digest::of(b"y")), Ok(false));
-    let asked = asked.lock().unwrap().clone();
-    assert_eq!(asked.len(), 1, "a token is asked for once: {asked:?}");
-    assert!(asked[0].contains("scope=repository%3Aa%2Fb%3Apull%2Cpush"), "{asked:?}");
-    assert!(
-        heads.lock().unwrap().iter().all(|head| !head.to_ascii_lowercase().contains("basic")),
-        "the password went astray"
-    );
-    // Without credentials the answer is told, and no secret with it.
-    let place = Registry::new("oci://here/a/b", &registry, "a/b", None);
-    let trouble = place.has(&Digest::of(b"x")).unwrap_err();
-    assert!(matches!(trouble, Trouble::Status { status: 401, .. }), "{trouble:?}");
-    assert!(trouble.diagnostic().hints.iter().any(|hint| hint.contains("docker login")));
 }

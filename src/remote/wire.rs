@@ -12,10 +12,10 @@ use ureq::http::{HeaderMap, Method, Request, header};
 use crate::report::{Diagnostic, Kind};
 
 /// Tries, the first one counted.
-const ATTEMPTS: u32 = 4;
+pub(super) const ATTEMPTS: u32 = 4;
 
 /// Wait before the second try; doubled for each further one.
-const BACKOFF: Duration = Duration::from_millis(300);
+pub(super) const BACKOFF: Duration = Duration::from_millis(300);
 
 /// For name resolution and for connecting, each.
 const CONNECT: Duration = Duration::from_secs(10);

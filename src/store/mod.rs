@@ -24,7 +24,7 @@ pub use collect::{Collected, Stats};
 pub use elsewhere::{CONNECTIONS, Elsewhere, at_once};
 pub use integrity::ContentReader;
 pub use object::{ObjectWriter, ReadRange};
-pub use pour::{Poured, pour_into};
+pub use pour::{Poured, Wanted};
 pub use result::{Miss, Parcel};
 pub use scratch::Scratch;
 
@@ -74,6 +74,9 @@ pub enum StoreError {
     /// An object whose bytes are not what its name says.
     #[error("the object {0} in the store was altered: its bytes do not match its name")]
     Altered(Digest),
+    /// A file that comes out otherwise than it was, of objects that are what their names say.
+    #[error("a file comes out otherwise than it was when its recipe was kept")]
+    Unlike,
     /// A tree that does not read.
     #[error("the stored tree {0} cannot be read: {1}")]
     Tree(Digest, crate::tree::ParseDumpError),
@@ -109,7 +112,7 @@ impl From<StoreError> for Diagnostic {
             StoreError::Altered(_) => Self::error(Kind::Trust, message)
                 .note("a disk fault or another program changed it; it was taken away")
                 .hint("run the build again: it is made or fetched anew"),
-            StoreError::Tree(..) => Self::error(Kind::Internal, message),
+            StoreError::Tree(..) | StoreError::Unlike => Self::error(Kind::Internal, message),
             StoreError::Elsewhere(diagnostic) => *diagnostic,
         }
     }

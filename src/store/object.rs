@@ -95,17 +95,51 @@ impl Store {
         self.put(tree::write_dump(tree, Places::Kept).as_bytes())
     }
 
-    /// Reads a tree that [`Store::put_tree`] stored.
+    /// Stores a tree as it differs from `base`, which is stored as `stored`.
     ///
     /// # Errors
-    /// When it is missing, altered or does not read.
+    /// When it cannot be written.
+    pub fn put_tree_over(&self, tree: &Tree, base: &Tree, stored: &Digest) -> Result<Digest, StoreError> {
+        self.put(tree::write_difference(tree, base, stored).as_bytes())
+    }
+
+    /// Reads a stored tree.
+    ///
+    /// # Errors
+    /// When it, or the one that it was stored over, is missing, altered or does not read.
     pub fn tree(&self, digest: &Digest) -> Result<Tree, StoreError> {
+        let text = self.text(digest)?;
+        match tree::difference_base(&text) {
+            Some(base) => {
+                let under = self.text(&base)?;
+                let under = tree::parse_dump(&under).map_err(|error| StoreError::Tree(base, error))?;
+                tree::parse_difference(&text, &under)
+            }
+            None => tree::parse_dump(&text),
+        }
+        .map_err(|error| StoreError::Tree(*digest, error))
+    }
+
+    /// As [`Store::tree`], where `base` is at hand, which is stored as `stored`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn tree_over(&self, digest: &Digest, base: &Tree, stored: &Digest) -> Result<Tree, StoreError> {
+        let text = self.text(digest)?;
+        match tree::difference_base(&text).is_some_and(|found| found == *stored) {
+            true => tree::parse_difference(&text, base).map_err(|error| StoreError::Tree(*digest, error)),
+            false => self.tree(digest),
+        }
+    }
+
+    /// An object that is text.
+    fn text(&self, digest: &Digest) -> Result<String, StoreError> {
         let mut bytes = Vec::new();
         self.open_object(digest)?.read_to_end(&mut bytes).on("read", &self.object_path(digest))?;
         if Digest::of(&bytes) != *digest {
             return Err(self.discard(digest));
         }
-        tree::parse_dump(&String::from_utf8_lossy(&bytes)).map_err(|error| StoreError::Tree(*digest, error))
+        Ok(String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
     }
 }
 

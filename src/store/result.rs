@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
@@ -95,15 +95,17 @@ impl Store {
     /// When a result is there but cannot be read. One that was altered, or is another step's, counts as absent.
     pub fn result<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>, StoreError> {
         let path = self.result_path(key);
-        let here = read(&path)?.and_then(|bytes| self.judged::<T>(key, &bytes));
+        let here = read(&path)?.and_then(|(bytes, used)| Some((self.judged::<T>(key, &bytes)?, used)));
         let stored = match here {
-            Some(stored) => stored,
+            Some((stored, used)) => {
+                touch(&path, used);
+                stored
+            }
             None => match self.borrow_result(key, &path)? {
                 Some(stored) => stored,
                 None => return Ok(None),
             },
         };
-        touch(&path);
         self.note_use(key.step(), key.digest());
         Ok(Some(stored.value))
     }
@@ -132,7 +134,7 @@ impl Store {
     /// When it is there and cannot be read.
     pub fn parcel(&self, step: &str, key: &Digest) -> Result<Option<Parcel>, StoreError> {
         let bytes = read(&self.root.join("results").join(step).join(key.to_string()))?;
-        Ok(bytes.and_then(Parcel::read).filter(|parcel| parcel.step == step && parcel.key == *key))
+        Ok(bytes.and_then(|(bytes, _)| Parcel::read(bytes)).filter(|parcel| parcel.step == step && parcel.key == *key))
     }
 
     /// The files of all results of a step, by key.
@@ -174,6 +176,11 @@ impl Store {
     /// As there.
     pub fn knows(&self, key: &Key) -> Result<bool, StoreError> {
         Ok(self.result::<IgnoredAny>(key)?.is_some())
+    }
+
+    /// Whether the store keeps a result of the step's key, whole or not.
+    pub fn keeps(&self, key: &Key) -> bool {
+        self.result_path(key).exists()
     }
 
     /// Records a step's result. `objects` names every object that is needed to use it.
@@ -221,24 +228,28 @@ impl Store {
     }
 }
 
-/// Notes that a result was used, so that a collection keeps it: once a day is enough, and failing is no harm.
-fn touch(path: &Path) {
-    let Ok(file) = File::open(path) else { return };
+/// Notes that a result was used that was last noted to be at `used`, so that a collection keeps it: once a day is enough,
+/// and failing is no harm.
+fn touch(path: &Path, used: SystemTime) {
     let now = SystemTime::now();
-    let used = file.metadata().and_then(|metadata| metadata.modified());
-    if used.is_ok_and(|used| now.duration_since(used).is_ok_and(|age| age.as_secs() > 24 * 3600))
+    if now.duration_since(used).is_ok_and(|age| age.as_secs() > 24 * 3600)
         && let Ok(file) = File::options().write(true).open(path)
     {
         let _ = file.set_modified(now);
     }
 }
 
-fn read(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).on("read", path)?,
-    }
+/// A result's file, and when its use was last noted.
+fn read(path: &Path) -> Result<Option<(Vec<u8>, SystemTime)>, StoreError> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).on("read", path)?,
+    };
+    let used = file.metadata().and_then(|metadata| metadata.modified()).on("read", path)?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).on("read", path)?;
+    Ok(Some((bytes, used)))
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {

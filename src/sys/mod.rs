@@ -1,4 +1,4 @@
-//! Files, processes, clock and sandbox: everything that asks the kernel.
+//! Files, processes, clock and sandbox: everything that asks the kernel; and what a processor can do that others cannot.
 //!
 //! The only room with `unsafe`. Used by both binaries. Decides nothing about images.
 
@@ -10,6 +10,7 @@ pub mod private;
 pub mod process;
 pub mod program;
 pub mod sandbox;
+pub mod sha256;
 
 pub use files::FileError;
 pub use host_key::HostKey;

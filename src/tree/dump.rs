@@ -37,24 +37,40 @@ pub struct ParseDumpError {
 
 /// Writes `tree` down.
 pub fn write(tree: &Tree, places: Places) -> String {
-    let mut text = String::with_capacity(tree.len() * 120);
-    let mut origins: HashMap<&Origin, usize> = HashMap::new();
+    let mut writer = Writer { text: String::with_capacity(tree.len() * 120), ..Writer::default() };
     for (path, node) in tree.iter() {
-        if places == Places::Kept && !origins.contains_key(&*node.origin) {
-            let json = serde_json::to_string(&OriginText::from(&*node.origin)).unwrap_or_default();
-            let _ = writeln!(text, "origin\t{json}");
-            origins.insert(&node.origin, origins.len());
-        }
-        line(&mut text, path, node);
-        if places == Places::Kept {
-            if let Some(content) = node.content() {
-                let _ = write!(text, "\t{}\t{}", content.place.object, content.place.offset);
+        match places {
+            Places::Kept => writer.node(path, node),
+            Places::Left => {
+                line(&mut writer.text, path, node);
+                writer.text.push('\n');
             }
-            let _ = write!(text, "\t{}", origins[&*node.origin]);
         }
-        text.push('\n');
     }
-    text
+    writer.text
+}
+
+/// Writes nodes with places and origins: each origin before the first node that has it.
+#[derive(Default)]
+pub(super) struct Writer<'a> {
+    pub(super) text: String,
+    origins: HashMap<&'a Origin, usize>,
+}
+
+impl<'a> Writer<'a> {
+    pub(super) fn node(&mut self, path: &TreePath, node: &'a Node) {
+        let next = self.origins.len();
+        let origin = *self.origins.entry(&node.origin).or_insert(next);
+        if origin == next {
+            let json = serde_json::to_string(&OriginText::from(&*node.origin)).unwrap_or_default();
+            let _ = writeln!(self.text, "origin\t{json}");
+        }
+        line(&mut self.text, path, node);
+        if let Some(content) = node.content() {
+            let _ = write!(self.text, "\t{}\t{}", content.place.object, content.place.offset);
+        }
+        let _ = writeln!(self.text, "\t{origin}");
+    }
 }
 
 /// One node as a dump without places and origins has it, without the line's end.
@@ -64,9 +80,19 @@ pub fn describe(path: &TreePath, node: &Node) -> String {
     text
 }
 
-fn line(text: &mut String, path: &TreePath, node: &Node) {
+/// Writes a path with its leading `/`.
+pub(super) fn escape_path(text: &mut String, path: &TreePath) {
     text.push('/');
     escape(text, path.as_bytes());
+}
+
+/// Reads what [`escape_path`] wrote.
+pub(super) fn parse_path(text: &str) -> Option<TreePath> {
+    TreePath::parse(unescape(text.strip_prefix('/')?)?).ok()
+}
+
+fn line(text: &mut String, path: &TreePath, node: &Node) {
+    escape_path(text, path);
     let meta = &node.meta;
     let _ = write!(text, "\t{}\t{:04o}\t{}\t{}\t{}\t", letter(&node.kind), meta.mode, meta.uid, meta.gid, meta.mtime);
     for (index, (name, value)) in meta.xattrs.iter().enumerate() {
@@ -150,23 +176,35 @@ fn unescape(text: &str) -> Option<Vec<u8>> {
 /// # Errors
 /// At the first line that is none of a dump's.
 pub fn parse(text: &str) -> Result<Tree, ParseDumpError> {
-    let mut origins: Vec<Arc<Origin>> = Vec::new();
+    let mut reader = Reader::default();
     let mut nodes: Vec<(TreePath, Node)> = Vec::new();
     for (index, line) in text.lines().enumerate() {
-        let fail = |what| ParseDumpError { line: index + 1, what };
-        if let Some(json) = line.strip_prefix("origin\t") {
-            let origin: OriginText = serde_json::from_str(json).map_err(|_| fail("not an origin"))?;
-            origins.push(Arc::new(origin.into()));
-            continue;
-        }
-        nodes.push(parse_node(line, &origins).ok_or_else(|| fail("not a node"))?);
+        nodes.extend(reader.line(line).map_err(|what| ParseDumpError { line: index + 1, what })?);
     }
     Tree::of_ordered(nodes).ok_or(ParseDumpError { line: 1, what: "not a tree in order" })
 }
 
+/// Reads what a [`Writer`] wrote, line by line.
+#[derive(Default)]
+pub(super) struct Reader {
+    origins: Vec<Arc<Origin>>,
+}
+
+impl Reader {
+    /// The node of a line; none where the line is an origin.
+    pub(super) fn line(&mut self, line: &str) -> Result<Option<(TreePath, Node)>, &'static str> {
+        if let Some(json) = line.strip_prefix("origin\t") {
+            let origin: OriginText = serde_json::from_str(json).map_err(|_| "not an origin")?;
+            self.origins.push(Arc::new(origin.into()));
+            return Ok(None);
+        }
+        parse_node(line, &self.origins).ok_or("not a node").map(Some)
+    }
+}
+
 fn parse_node(line: &str, origins: &[Arc<Origin>]) -> Option<(TreePath, Node)> {
     let mut fields = line.split('\t');
-    let path = TreePath::parse(unescape(fields.next()?.strip_prefix('/')?)?).ok()?;
+    let path = parse_path(fields.next()?)?;
     let letter = fields.next()?;
     let mut meta = Meta::root_owned(u16::from_str_radix(fields.next()?, 8).ok()?);
     meta.uid = fields.next()?.parse().ok()?;

@@ -7,11 +7,13 @@
 mod dump;
 mod merge;
 mod node;
+mod over;
 mod path;
 
 pub use dump::{ParseDumpError, Places, describe, parse as parse_dump, write as write_dump};
 pub use merge::{Change, difference};
 pub use node::{Content, File, Kind, Meta, Node, Origin, Place};
+pub use over::{base as difference_base, parse as parse_difference, write as write_difference};
 pub use path::{PathError, TreePath};
 
 use std::collections::BTreeMap;

@@ -73,6 +73,36 @@ fn a_second_build_has_nothing_to_do() {
     assert_ne!(manifest(&rolecast.output), undisturbed());
 }
 
+/// Some formats of a role whose formats are all kept are written, not pressed: and are what they are when built alone.
+#[test]
+fn some_formats_of_a_built_role_are_written_from_what_was_kept() {
+    let world = World::new();
+    let project = world.project();
+    let rolecast = world.rolecast(&project);
+    rolecast.build(IMAGE, &[]).succeeds();
+    let built = |formats: &[&str]| {
+        let _ = fs::remove_dir_all(&rolecast.output);
+        let mut words = vec!["--locked", "--json"];
+        words.extend(formats.iter().flat_map(|format| ["--format", *format]));
+        rolecast.build(IMAGE, &words).succeeds();
+        let listed = fs::read_to_string(rolecast.output.join(ROLE).join("SHA256SUMS")).expect("a build leaves a list");
+        (listed, Outputs::new(&rolecast.output, ROLE).manifest())
+    };
+    let recipes = rolecast.store.join("results/role.recipes");
+    let count = || fs::read_dir(&recipes).expect("recipes are kept").count();
+    for formats in [&["disk"][..], &["tar"], &["netboot"], &["tar", "disk"], &["qcow2", "netboot"]] {
+        let before = count();
+        let written = built(formats);
+        assert_eq!(count(), before, "{formats:?} was pressed");
+        let aside = recipes.with_extension("aside");
+        fs::rename(&recipes, &aside).expect("ours");
+        let pressed = built(formats);
+        assert_eq!(written, pressed, "{formats:?}");
+        fs::remove_dir_all(&recipes).expect("ours");
+        fs::rename(&aside, &recipes).expect("ours");
+    }
+}
+
 #[test]
 fn a_build_killed_at_any_moment_is_finished_by_the_next() {
     let world = World::new();

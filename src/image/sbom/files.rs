@@ -37,7 +37,7 @@ pub struct Listed<'a> {
 /// When a content is missing from the store, or its bytes are not what its digest says.
 pub fn list<'a>(request: &Request<'a>, store: &Store) -> Result<Vec<Listed<'a>>, Report> {
     let groups = group::groups(request.tree, request.layers, |_, node| node.content().is_some());
-    let contents = group::contents(request.tree, &groups);
+    let contents = group::contents(&groups);
     let made: Result<Vec<_>, Report> = contents.par_iter().map(|(_, contents)| digests(contents, store)).collect();
     let mut sha1s: BTreeMap<Digest, String> = BTreeMap::new();
     sha1s.insert(Digest::of(b""), hexadecimal(&Sha1::digest(b"")));

@@ -1,0 +1,187 @@
+//! The outputs of roles: what decides them, where they are to be had, and pressing them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::digest::{Digest, Key};
+use crate::image::kept::Part;
+use crate::image::manifest::PackageFacts;
+use crate::image::{self, Pressed, delivered, kept};
+use crate::layer::root::{self, Image};
+use crate::layer::{Laid, initrd};
+use crate::lock::{self, Lock};
+use crate::plan::materials::{Material, materials};
+use crate::plan::{self, Plan, RolePlan};
+use crate::report::{Diagnostic, Report};
+use crate::sys::files;
+use crate::tree::Content;
+
+use super::{Build, Built};
+
+impl Build<'_> {
+    /// The directory of a role's outputs.
+    fn directory(&self, role: &RolePlan) -> PathBuf {
+        let output = &self.arguments.output;
+        std::path::absolute(output).unwrap_or_else(|_| output.clone()).join(&role.name)
+    }
+
+    /// The roles of which nothing has to be made: their outputs lie there, or are written again from what they are made of.
+    pub(super) fn ready(&self, plan: &Plan, lock: &Lock) -> Result<Vec<Option<Built>>, Report> {
+        let store = &self.world.store;
+        let mut lacking = Vec::new();
+        let mut ready = Vec::new();
+        for role in &plan.roles {
+            let (key, directory) = (self.outputs_key(plan, role, lock), self.directory(role));
+            match delivered::recall(store, &key, &directory)? {
+                Some(manifest) => {
+                    ready.push(Some(Built { directory, manifest, recipes: BTreeMap::new(), reused: true }));
+                }
+                None => {
+                    lacking.push((ready.len(), role, key));
+                    ready.push(None);
+                }
+            }
+        }
+        let offers: Vec<Key> = lacking.iter().flat_map(|(_, role, _)| self.offers(plan, role, lock)).collect();
+        store.ask(&offers.iter().map(kept::key).collect::<Vec<Key>>())?;
+        for (index, role, key) in lacking {
+            let directory = self.directory(role);
+            let Some(Pressed { manifest, recipes }) = self.written(plan, role, lock)? else { continue };
+            delivered::remember(store, &key, &directory, &manifest)?;
+            self.progress.reused(&format!("outputs of {}", manifest.role));
+            ready[index] = Some(Built { directory, manifest, recipes, reused: false });
+        }
+        Ok(ready)
+    }
+
+    /// Under what a role's outputs may be kept: alone, or among all that the image file asks for.
+    fn offers(&self, plan: &Plan, role: &RolePlan, lock: &Lock) -> Vec<Key> {
+        let mut offers = vec![self.outputs_key(plan, role, lock)];
+        let all = &self.project.spec.roles[role.role].formats;
+        if *all != role.formats && role.formats.iter().all(|format| all.contains(format)) {
+            let whole = RolePlan { formats: all.clone(), ..role.clone() };
+            offers.push(self.outputs_key(plan, &whole, lock));
+        }
+        offers
+    }
+
+    /// A role's outputs, written from what was kept of them; none when nothing was.
+    fn written(&self, plan: &Plan, role: &RolePlan, lock: &Lock) -> Result<Option<Pressed>, Report> {
+        let directory = self.directory(role);
+        let materials = self.materials(role, lock);
+        for (index, key) in self.offers(plan, role, lock).iter().enumerate() {
+            let part = (index > 0).then_some(Part { formats: &role.formats, materials: &materials });
+            let pressed = kept::write(&self.world.store, key, part, &directory, self.progress)?;
+            if pressed.is_some() {
+                return Ok(pressed);
+            }
+        }
+        Ok(None)
+    }
+
+    /// What decides a role's outputs, byte by byte.
+    fn outputs_key(&self, plan: &Plan, role: &RolePlan, lock: &Lock) -> Key {
+        let formats: Vec<String> = role.formats.iter().map(plan::format_name).collect();
+        // The same key and certificate sign the same bytes the same, and a certificate is of one key.
+        let signed_by = self.signer.map_or_else(String::new, |signer| signer.certificate_digest().to_string());
+        Key::new("role.outputs", image::VERSION)
+            .input("rolecast", env!("CARGO_PKG_VERSION"))
+            .input("root", role.key.digest())
+            .input("initrd", initrd::key(plan, self.initrd_files()).digest())
+            .input("kernel arguments", role.kernel_arguments.join(" "))
+            .input("formats", formats.join(" "))
+            .input("signed by", signed_by)
+            .input("materials", self.materials_digest(role, lock))
+            .input("lock", Digest::of(lock::write(lock).as_bytes()))
+    }
+
+    fn materials(&self, role: &RolePlan, lock: &Lock) -> Vec<Material> {
+        materials(&self.project.spec, lock, role, self.agent_digest)
+    }
+
+    /// A digest of what provenance says of the inputs: a comment in a profile is an input too.
+    fn materials_digest(&self, role: &RolePlan, lock: &Lock) -> Digest {
+        let listed: Vec<String> = self
+            .materials(role, lock)
+            .iter()
+            .map(|material| format!("{} {} {:?}\n", material.sha256, material.name, material.annotations))
+            .collect();
+        Digest::of(listed.concat().as_bytes())
+    }
+
+    /// What is kept of the roles' outputs, in their order.
+    pub(in crate::cli::verb) fn recipes(&self, plan: &Plan, lock: &Lock) -> Vec<Key> {
+        plan.roles.iter().map(|role| kept::key(&self.outputs_key(plan, role, lock))).collect()
+    }
+
+    pub(super) fn press(
+        &self,
+        plan: &Plan,
+        role: &RolePlan,
+        lock: &Lock,
+        top: &Laid,
+        tools: Option<&Laid>,
+        initrd: Option<&Content>,
+    ) -> Result<Built, Report> {
+        let spec = &self.project.spec;
+        let directory = self.directory(role);
+        let key = self.outputs_key(plan, role, lock);
+        let layers: Vec<String> = role.layers.iter().map(|layer| plan.layers[*layer].name.clone()).collect();
+        let names =
+            Image { name: &spec.name, version: &spec.version, layers: &layers, agent: &self.agent, epoch: plan::EPOCH };
+        let root = root::assemble(role, top, names, &self.world.store)?;
+        if root.reused {
+            self.progress.reused(&format!("root of {}", role.name));
+        }
+        let boots = plan::boots(&role.formats);
+        let options = spec.options.iter().map(|(name, value)| (name.clone(), value.to_string())).collect();
+        let dates = lock.archives.iter().flat_map(|archive| &archive.suites).map(|suite| suite.date);
+        let request = image::Request {
+            image: &spec.name,
+            version: &spec.version,
+            role: &role.name,
+            layers: &layers,
+            distribution: &lock.distribution,
+            lock: Digest::of(lock::write(lock).as_bytes()),
+            locked: lock,
+            materials: &self.materials(role, lock),
+            options,
+            released: dates.max().unwrap_or(plan::EPOCH),
+            tree: &root.tree,
+            shown: root.tree.digest(),
+            stored: root.stored,
+            base: top.digest,
+            tools: tools.map_or(&root.tree, |tools| &tools.tree),
+            initrd: initrd.copied().filter(|_| boots),
+            signer: self.signer,
+            kernel_arguments: &role.kernel_arguments,
+            formats: &role.formats,
+            late: role.late(),
+            state: role.state.iter().map(|state| format!("/{}", state.path)).collect(),
+            packages: packages(plan, role),
+            epoch: plan::EPOCH,
+        };
+        files::make_directory(&directory).map_err(Diagnostic::from)?;
+        let pressed = image::press(&request, &directory, &self.world.store, self.progress)?;
+        kept::keep(&self.world.store, &key, &directory, &pressed)?;
+        let Pressed { manifest, recipes } = pressed;
+        delivered::remember(&self.world.store, &key, &directory, &manifest)?;
+        Ok(Built { directory, manifest, recipes, reused: false })
+    }
+}
+
+/// The packages of a role's layers, for the manifest.
+fn packages(plan: &Plan, role: &RolePlan) -> Vec<PackageFacts> {
+    let layers = role.layers.iter().map(|layer| &plan.layers[*layer]);
+    layers
+        .flat_map(|layer| {
+            layer.packages.iter().map(|package| PackageFacts {
+                layer: layer.name.clone(),
+                name: package.name.clone(),
+                version: package.version.clone(),
+                architecture: package.architecture.clone(),
+                sha256: package.sha256,
+            })
+        })
+        .collect()
+}
