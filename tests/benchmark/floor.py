@@ -87,7 +87,7 @@ class Floor:
         total = sum(list(parts.values())[1:], start=parts["unpack"])
         self.results.add("cold/floor", [total])
 
-    def list(self, *layers: str) -> Path:
+    def listed(self, *layers: str) -> Path:
         """A file that lists the packages of layers."""
         path = self.place / f"{'-'.join(layers)}.debs"
         debs = [str(self.world.deb(package)) for layer in layers for package in self.world.layers()[layer]]
@@ -100,7 +100,7 @@ class Floor:
 
     def unpack(self) -> Figure:
         """Each package of the lock once."""
-        packages = self.list("base", "region", "rack", "tools")
+        packages = self.listed("base", "region", "rack", "tools")
         figure = measure(self.script(UNPACK, self.place / "unpacked", packages), self.log)
         shutil.rmtree(self.place / "unpacked")
         return figure
@@ -108,7 +108,7 @@ class Floor:
     def configure(self) -> Figure:
         """Each layer's packages once, over the layer under it; unpacking them there is not counted."""
         root = self.place / "base"
-        measure(self.script("set -e\n" + ROOT, root, self.list("base")), self.log)
+        measure(self.script("set -e\n" + ROOT, root, self.listed("base")), self.log)
         total = self.configure_layer("base", root, None)
         for layer in ("region", "rack", "tools"):
             total += self.configure_layer(layer, self.place / layer, root)
@@ -116,7 +116,7 @@ class Floor:
 
     def configure_layer(self, layer: str, root: Path, under: Path | None) -> Figure:
         """One layer."""
-        words = [root, under or "", self.list(layer)]
+        words = [root, under or "", self.listed(layer)]
         unpack = 'dpkg --root="$root" --force-depends --force-unsafe-io --unpack $(cat "$3")'
         measure(self.script(f"{LAYER}\n{unpack}\n", *words), self.log)
         if layer in BEFORE:
