@@ -55,9 +55,20 @@ fi
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
 export DEBIAN_FRONTEND=noninteractive DEBCONF_NONINTERACTIVE_SEEN=true
-export KERNEL_INSTALL_BYPASS=1 SOURCE_DATE_EPOCH=1760000000
+export KERNEL_INSTALL_BYPASS=1 INITRD=No SOURCE_DATE_EPOCH=1760000000
 """
 """Begins a command on a layer: its root, and the root under it if there is one."""
+
+
+CONFIGURE = """
+for program in usr/bin/pg_createcluster usr/bin/ssh-keygen usr/bin/systemd-machine-id-setup usr/sbin/make-ssl-cert \
+    usr/sbin/update-initramfs; do
+    if [ -e "$root/$program" ]; then mount --bind "$root/usr/bin/true" "$root/$program"; fi
+done
+if [ -z "$2" ]; then dpkg --root="$root" --force-unsafe-io --force-depends --configure base-passwd mawk; fi
+dpkg --root="$root" --force-unsafe-io --configure --pending
+"""
+"""Configures a layer; what would make one machine's identity does nothing, as in rolecast (`src/layer/scripts.rs`)."""
 
 
 class Floor:
@@ -122,8 +133,7 @@ class Floor:
         if layer in BEFORE:
             upper = self.place / f"{layer}.upper" if under else root
             shutil.copytree(SOURCE / "overlays" / BEFORE[layer], upper, dirs_exist_ok=True)
-        configure = 'dpkg --root="$root" --force-unsafe-io --configure --pending'
-        return measure(self.script(f"{LAYER}\n{configure}\n", *words), self.log)
+        return measure(self.script(LAYER + CONFIGURE, *words), self.log)
 
     def initrd(self) -> Figure:
         """dracut, once, over the configured tools."""

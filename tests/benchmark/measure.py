@@ -69,7 +69,7 @@ def measure(
         process.returncode = os.waitstatus_to_exitcode(status)
         counted = group.processor_time()
     if process.returncode != 0:
-        raise Failed(f"`{' '.join(words[:6])} …` ended with {process.returncode}: see the end of {log}")
+        raise Failed(f"`… {' '.join(words)[-100:]}` ended with {process.returncode}: see the end of {log}")
     cpu = usage.ru_utime + usage.ru_stime if counted is None else counted
     return Figure(wall, cpu, usage.ru_maxrss * 1024, written)
 

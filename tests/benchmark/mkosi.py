@@ -16,14 +16,18 @@ import shutil
 import time
 from pathlib import Path
 
-from measure import Figure, measure, size_of
+from measure import Failed, Figure, measure, size_of
 from results import Results
 from roles import BEFORE, LAYER_OF, OVERLAYS, dracut, lay, removed
 from tools import SUITE, Tools
 from world import ADDED, CHANGED, SOURCE, World
 
 RUNS = 2
+BUILD = "build/debian~trixie~x86-64"
+"""mkosi would add this name below a directory of another one."""
 LEVELS = "-b 1M -Xcompression-level 3"
+OUTPUTS = ("raw", "efi", "vmlinuz", "initrd", "root.raw", "verity.raw", "tar.gz")
+
 PARTITIONS = {
     "00-esp": """
 [Partition]
@@ -33,6 +37,7 @@ CopyFiles=/efi:/
 CopyFiles=/boot:/
 SizeMinBytes=256M
 SizeMaxBytes=256M
+SplitName=-
 """,
     "10-root": """
 [Partition]
@@ -83,6 +88,7 @@ class Mkosi:
         self.write()
         trees = self.run("trees")
         self.results.add("cold/mkosi", [trees + self.run("roles")])
+        self.look()
         self.results.tell("bytes that mkosi left", size_of(self.place))
         runs = []
         for _ in range(RUNS):
@@ -99,6 +105,12 @@ class Mkosi:
         self.results.add("package added to rack/mkosi", [trees + roles])
         shutil.rmtree(self.place)
 
+    def look(self) -> None:
+        """Sees to it that all outputs are there: what is compared has to be the same work."""
+        wanted = [f"{role}.{kind}" for role in LAYER_OF for kind in OUTPUTS]
+        if missing := [name for name in wanted if not (self.place / "roles.out" / name).is_file()]:
+            raise Failed(f"mkosi did not make {', '.join(missing)}: see {self.log}")
+
     def change(self) -> None:
         """Changes the overlay file that all images have."""
         changed = self.place / "extra/base" / CHANGED.removeprefix("overlays/base/")
@@ -107,7 +119,7 @@ class Mkosi:
 
     def write(self) -> None:
         """Writes the configurations and what they lay over packages."""
-        for name in ("cache", "packages", "workspace", "build"):
+        for name in ("cache", "packages", "workspace", BUILD):
             (self.place / name).mkdir(parents=True)
         for name in ("trees", "roles"):
             self.file(f"{name}/mkosi.conf", f"{self.common(name)}\n[Output]\nFormat=none\n")
@@ -158,7 +170,7 @@ SourceDateEpoch=1760000000
 CacheDirectory={self.place}/cache
 PackageCacheDirectory={self.place}/packages
 WorkspaceDirectory={self.place}/workspace
-BuildDirectory={self.place}/build
+BuildDirectory={self.place}/{BUILD}
 Incremental=yes
 WithNetwork=no
 """
@@ -226,7 +238,7 @@ ExtraTrees={lines(extra)}
 Bootable=yes
 Bootloader=systemd-boot
 UnifiedKernelImages=yes
-Initrds={self.place}/build/initrd
+Initrds={self.place}/{BUILD}/initrd
 KernelModulesInitrd=no
 KernelCommandLine=console=tty0 console=ttyS0,115200n8 systemd.volatile=overlay panic=10
 {scripts}

@@ -106,7 +106,7 @@ SHOWN = {"copy": "copying and hashing the outputs"} | {tool: tool for tool in TO
 
 def cells(figure: Figure) -> tuple[str, ...]:
     """A figure's cells. What is written in memory is not counted."""
-    written = f"{figure.written / 1e6:.0f}" if figure.written > 1e5 else "in memory" if figure.wall > 1 else "0"
+    written = f"{figure.written / 1e6:.0f}" if figure.written > 1e6 else "in memory" if figure.wall > 1 else "0"
     return f"{figure.wall:.2f}", f"{figure.cpu:.2f}", f"{figure.memory / 2**20:.0f}", written
 
 
