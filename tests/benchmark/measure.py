@@ -29,7 +29,7 @@ class Figure:
 
 
 class Failed(Exception):
-    """A command that is measured did not succeed."""
+    """A command did not succeed, or something that is needed is not there."""
 
 
 def median(figures: Sequence[Figure]) -> Figure:
@@ -61,8 +61,13 @@ def measure(
             stderr=said,
             preexec_fn=group.enter,
         )
-        # It has ended and is not waited for yet: now its accounts are complete, and still there.
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        try:
+            # When this returns it has ended and is not waited for yet: its accounts are complete, and still there.
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
         wall = time.perf_counter() - begun
         written = bytes_written(process.pid)
         _, status, usage = os.wait4(process.pid, 0)

@@ -15,7 +15,8 @@ from world import SOURCE, World
 SCRIPT = """
 set -e
 TMPDIR=$1 mmdebstrap --mode=root --variant=essential --include="$2" --dpkgopt=force-unsafe-io --skip=cleanup/apt \
-    --extract-hook="sync-in $3.before /" --customize-hook="sync-in $3 /" {suite} "$4.tar" "deb [trusted=yes] copy:$5 {suite} main"
+    --extract-hook="sync-in $3.before /" --customize-hook="sync-in $3 /" \
+    {suite} "$4.tar" "deb [trusted=yes] copy:$5 {suite} main"
 sqfstar -quiet -no-progress -comp zstd -b 1M -Xcompression-level 3 "$4.squashfs" < "$4.tar"
 pigz -1 < "$4.tar" > "$4.tar.gz"
 """

@@ -19,6 +19,8 @@ CASES = (
     ("package added to base", "one package added to `base`: all outputs"),
 )
 TOOLS = ("rolecast", "mkosi", "mmdebstrap", "floor", "copy")
+IN_MEMORY = ("mkosi", "mmdebstrap", "floor")
+"""Those that work in memory where there is enough of it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,23 +99,24 @@ def tools_table(results: Results) -> str:
         for tool in TOOLS:
             figure = results.figure(f"{case}/{tool}")
             if figure:
-                rows.append((name, SHOWN[tool], *cells(figure)))
+                written = None if tool in IN_MEMORY and results.fact("in memory") else figure.written
+                rows.append((name, SHOWN[tool], *cells(figure, written)))
     return table(("case", "tool", "wall s", "CPU s", "largest process MiB", "written MB"), rows)
 
 
 SHOWN = {"copy": "copying and hashing the outputs"} | {tool: tool for tool in TOOLS if tool != "copy"}
 
 
-def cells(figure: Figure) -> tuple[str, ...]:
-    """A figure's cells. What is written in memory is not counted."""
-    written = f"{figure.written / 1e6:.0f}" if figure.written > 1e6 else "in memory" if figure.wall > 1 else "0"
-    return f"{figure.wall:.2f}", f"{figure.cpu:.2f}", f"{figure.memory / 2**20:.0f}", written
+def cells(figure: Figure, written: int | None) -> tuple[str, ...]:
+    """A figure's cells; what is written in memory is not counted."""
+    shown = "in memory" if written is None else f"{written / 1e6:.0f}"
+    return f"{figure.wall:.2f}", f"{figure.cpu:.2f}", f"{figure.memory / 2**20:.0f}", shown
 
 
 def parts_table(results: Results) -> str:
     """What the floor is made of."""
     names = [name for name in results.kept["figures"] if name.startswith("floor/")]
-    rows = [(name.removeprefix("floor/"), *cells(figure)[:2]) for name in names if (figure := results.figure(name))]
+    rows = [(name.removeprefix("floor/"), *cells(figure, 0)[:2]) for name in names if (figure := results.figure(name))]
     return table(("part of the floor", "wall s", "CPU s"), rows) if rows else ""
 
 
@@ -124,7 +127,7 @@ def growth_table(results: Results) -> str:
         kind, _, count = name.partition("/")
         figure = results.figure(name)
         if figure and kind in ("roles", "packages", "lock of packages"):
-            rows.append((kind, count, *cells(figure)))
+            rows.append((kind, count, *cells(figure, figure.written)))
     head = ("growth in", "how many", "wall s", "CPU s", "largest process MiB", "written MB")
     return table(head, rows) if rows else ""
 
@@ -137,7 +140,8 @@ def machine(results: Results) -> str:
     tools = ", ".join(f"{name} {version}" for name, version in facts["tools"].items())
     return (
         f"Measured on {facts['date']}: {facts['processors']} processors ({facts['model']}), "
-        f"{facts['memory'] / 2**30:.0f} GiB of memory, {facts['system']}; CPU time by {facts['counted']}; {tools}."
+        f"{facts['memory'] / 2**30:.0f} GiB of memory, {facts['system']}; load before it {facts['load']:.1f}; "
+        f"CPU time by {facts['counted']}; {tools}."
     )
 
 

@@ -59,6 +59,8 @@ class Results:
             "memory": memory,
             "system": f"{system}, Linux {platform.release()}",
             "counted": counted,
+            # What else the machine was doing; wall times mean something when it is next to nothing.
+            "load": os.getloadavg()[0],
             "tools": tools,
         }
         self.write()

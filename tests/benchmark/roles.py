@@ -5,6 +5,7 @@ from pathlib import Path
 
 import tomllib
 
+from measure import Failed
 from world import SOURCE
 
 OVERLAYS = {
@@ -32,7 +33,7 @@ def removed(layer: str) -> list[str]:
 def lay(overlay: Path, target: Path) -> None:
     """Lays an overlay's files as they are: a template under the name that it gets, unrendered."""
     if not overlay.is_dir():
-        raise SystemExit(f"{overlay} is gone: the lists in {__file__} no longer say what the profiles do")
+        raise Failed(f"{overlay} is gone: the lists in {__file__} no longer say what the profiles do")
     for path in overlay.rglob("*"):
         if path.is_dir() and not path.is_symlink():
             continue

@@ -13,6 +13,8 @@ import urllib.request
 from collections.abc import Iterable
 from pathlib import Path
 
+from measure import Failed
+
 SUITE = "trixie"
 PACKAGES = (
     # Builders, and what mkosi calls for these images.
@@ -91,7 +93,7 @@ class Tools:
         with self.log.open("a", encoding="utf-8") as log:
             done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False)
         if done.returncode != 0:
-            raise SystemExit(f"making the root of the other tools failed: see the end of {self.log}")
+            raise Failed(f"`… {' '.join(command)[-100:]}` failed: see the end of {self.log}")
 
     def versions(self) -> dict[str, str]:
         """Versions of the tools that are compared."""
@@ -126,4 +128,4 @@ def mirror_of_host() -> str:
                     return mirror
         except (urllib.error.URLError, OSError):
             continue
-    raise SystemExit(f"no apt source of this host has Debian {SUITE}: name a mirror in $ROLECAST_MIRROR_DEBIAN")
+    raise Failed(f"no apt source of this host has Debian {SUITE}: name a mirror in $ROLECAST_MIRROR_DEBIAN")

@@ -16,9 +16,11 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import tomllib
+
+from measure import Failed
 
 SOURCE = Path(__file__).resolve().parents[2]
 IMAGE = "images/ha-lab.toml"
@@ -87,7 +89,9 @@ class World:
     def make_older(self, plain: Path) -> str | None:
         """Makes the project `older`: its lock has the version of a package that a security update has replaced."""
         text = (plain / LOCK).read_text(encoding="utf-8")
-        offered = {stanza["Package"]: stanza for stanza in self.index("debian", "trixie")}
+        packages = [package for layer in self.layers().values() for package in layer]
+        names = {package["name"] for package in packages if package["archive"] == "debian-security"}
+        offered = {stanza["Package"]: stanza for stanza in self.index("debian", "trixie") if stanza["Package"] in names}
         # Later layers hold fewer packages: the update is of a leaf, as most are.
         for line in reversed(text.splitlines()):
             if 'archive = "debian-security"' not in line:
@@ -114,7 +118,7 @@ class World:
 
     def index_bytes(self) -> int:
         """Size of all vendored indexes when unpacked."""
-        return sum(len(unpacked(path)) for path in self.indexes())
+        return sum(len(line) for path in self.indexes() for line in unpacked(path))
 
     def layers(self, project: str = "plain") -> dict[str, list[dict[str, Any]]]:
         """The packages of a project's lock by layer."""
@@ -144,7 +148,7 @@ class World:
     def need(self, *words: str | Path) -> None:
         """Runs rolecast, which has to succeed."""
         if not self.run(*words):
-            raise SystemExit(f"`rolecast {words[0]}` failed: see the end of {self.log}")
+            raise Failed(f"`rolecast {words[0]}` failed: see the end of {self.log}")
 
 
 def change_file(project: Path, number: int) -> None:
@@ -175,20 +179,25 @@ def pin(stanza: Mapping[str, str]) -> str:
     return f"{{ {', '.join(words)} }}"
 
 
-def unpacked(path: Path) -> bytes:
-    """The bytes of an index, however it is compressed."""
-    packed = path.read_bytes()
+def unpacked(path: Path) -> BinaryIO:
+    """An index, however it is compressed, to be read by and by: what this process holds counts in each that it starts."""
     match path.suffix:
         case ".xz":
-            return lzma.decompress(packed)
+            return lzma.open(path)
         case ".gz":
-            return gzip.decompress(packed)
-    return packed
+            return gzip.open(path)
+    return path.open("rb")
 
 
-def stanzas(index: bytes) -> Iterator[dict[str, str]]:
+def stanzas(index: BinaryIO) -> Iterator[dict[str, str]]:
     """The stanzas of an index, each as its fields of one line."""
-    for stanza in index.decode("utf-8").split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in stanza.splitlines() if ": " in line and not line.startswith(" "))
-        if fields:
+    fields: dict[str, str] = {}
+    for line in index:
+        name, separator, value = line.decode("utf-8").rstrip("\n").partition(": ")
+        if separator and not name.startswith(" "):
+            fields[name] = value
+        elif not name and fields:
             yield fields
+            fields = {}
+    if fields:
+        yield fields
