@@ -170,5 +170,5 @@ class Floor:
 
     def gzip(self) -> Figure:
         """All distinct files in one compressed tarball."""
-        script = 'tar --directory "$1" --create . | igzip -1 -T "$(nproc)" > "$2"'
+        script = 'tar --directory "$1" --create . | igzip -1 -c -T "$(nproc)" > "$2"'
         return measure(self.script(script, self.place / "distinct", self.place / "tar.gz"), self.log)
