@@ -180,7 +180,7 @@ def pin(stanza: Mapping[str, str]) -> str:
 
 
 def unpacked(path: Path) -> BinaryIO:
-    """An index, however it is compressed, to be read by and by: what this process holds counts in each that it starts."""
+    """An index unpacked, to be read by and by: what this process holds counts in each that it starts."""
     match path.suffix:
         case ".xz":
             return lzma.open(path)
