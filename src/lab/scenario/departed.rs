@@ -19,34 +19,42 @@ pub const REGION_DEPARTS: Scenario = Scenario {
     on: CONTAINERS,
     begins: Begins::Formed,
     run: |stage| {
-        let leader = stage.leader()?;
-        let dead = stage.cast.other_regions(&leader).first().map(|name| (*name).to_owned());
-        let dead = dead.ok_or_else(|| Failure("there is only one region".into()))?;
-        let witness = stage.cast.witness().ok_or_else(|| Failure("no rack votes".into()))?.to_owned();
-        let said = refused(stage, &leader, &format!("leave --node {dead}"))?;
-        stage.check(said.contains(&format!("`{dead}` lives")), || {
-            format!("a machine that lives is taken out:\n{said}")
-        })?;
-
-        let fault = stage.kill(&dead, "for good")?;
-        stage.wait_success("the first write", stage.writes(), fault, stage.patience(60))?;
-        // Two of three voters are left: neither may go.
-        for (name, words) in [(&witness, "leave"), (&leader, "leave")] {
-            let said = refused(stage, name, words)?;
-            stage.check(said.contains("etcd has no quorum: 1 of the other 2"), || {
-                format!("{name} leaves, or does not say what that would cost:\n{said}")
-            })?;
-        }
-        let began = stage.mend(&format!("`rolecast-join leave --node {dead}` on {leader}"));
-        let exec = Exec::new("rolecast-join", &["leave", "--node", &dead]).within(stage.patience(120));
-        let said = stage.machine(&leader)?.exec(&exec)?.expect(&format!("take {dead} out"))?;
-        let took = stage.recorder.now() - began;
-        stage.seconds("leave --node", took, None);
-        stage.check(said.contains("deleted from MAAS") && !said.contains("replication slot"), || said.clone())?;
-        gone(stage, &leader, &dead)?;
-        replaced(stage, &dead)
+        let secrets = stage.lab.secrets();
+        let before = secrets.read()?;
+        let outcome = departs(stage);
+        // Those of the successor's cluster are for no other scenario.
+        let after = secrets.read()?;
+        secrets.replace(&after, &before)?;
+        outcome
     },
 };
+
+fn departs(stage: &mut Stage<'_>) -> Outcome {
+    let leader = stage.leader()?;
+    let dead = stage.cast.other_regions(&leader).first().map(|name| (*name).to_owned());
+    let dead = dead.ok_or_else(|| Failure("there is only one region".into()))?;
+    let witness = stage.cast.witness().ok_or_else(|| Failure("no rack votes".into()))?.to_owned();
+    let said = refused(stage, &leader, &format!("leave --node {dead}"))?;
+    stage.check(said.contains(&format!("`{dead}` lives")), || format!("a machine that lives is taken out:\n{said}"))?;
+
+    let fault = stage.kill(&dead, "for good")?;
+    stage.wait_success("the first write", stage.writes(), fault, stage.patience(60))?;
+    // Two of three voters are left: neither may go.
+    for (name, words) in [(&witness, "leave"), (&leader, "leave")] {
+        let said = refused(stage, name, words)?;
+        stage.check(said.contains("etcd has no quorum: 1 of the other 2"), || {
+            format!("{name} leaves, or does not say what that would cost:\n{said}")
+        })?;
+    }
+    let began = stage.mend(&format!("`rolecast-join leave --node {dead}` on {leader}"));
+    let exec = Exec::new("rolecast-join", &["leave", "--node", &dead]).within(stage.patience(120));
+    let said = stage.machine(&leader)?.exec(&exec)?.expect(&format!("take {dead} out"))?;
+    let took = stage.recorder.now() - began;
+    stage.seconds("leave --node", took, None);
+    stage.check(said.contains("deleted from MAAS") && !said.contains("replication slot"), || said.clone())?;
+    gone(stage, &leader, &dead)?;
+    replaced(stage, &dead)
+}
 
 /// Runs the agent, which has to refuse.
 fn refused(stage: &Stage<'_>, name: &str, words: &str) -> Result<String, Failure> {
