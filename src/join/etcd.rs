@@ -5,7 +5,7 @@
 //! everybody later, is added to a live quorum, as a learner first. A machine that lost its data is replaced there. Two
 //! machines whose tickets disagree about the bootstrapper each see the other's intention, and both wait.
 
-use super::machine::{Decision, Turn, View, list, stop, wait};
+use super::machine::{Decision, Turn, View, list, stop, wait, wait_briefly};
 use super::world::{Action, Answer, EtcdRecord, Member, Peer};
 use crate::ticket::Kind;
 
@@ -145,7 +145,7 @@ pub(super) fn vote(view: &View<'_>) -> Turn {
     };
     match entry(view, members) {
         Some(member) if member.learner => Err(Decision::Do(Action::PromoteMember)),
-        Some(_) => Err(wait("its member of etcd to catch up with the quorum")),
+        Some(_) => Err(wait_briefly("its member of etcd to catch up with the quorum")),
         None => Err(stop(
             "the quorum of etcd has removed this machine, and its etcd data is of no use any more",
             format!(

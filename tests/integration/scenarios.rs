@@ -30,7 +30,8 @@ const IMAGE: &str = "images/ha-lab.toml";
 
 #[test]
 fn the_cluster_withstands_its_scenarios() {
-    let _turn = turn::alone();
+    // It waits more than it works: what fails it holds on a busy machine too, and its figures fail nothing.
+    let _turn = turn::beside_another();
     let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("lab");
     let project = Project::of_this_repository();
     let played = play(&Rolecast::new(&project), folder(), "ROLECAST_TEST_SCENARIOS", PLAYED, &place, &[]);
