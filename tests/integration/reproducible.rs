@@ -116,6 +116,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 /// No name space has a real-time clock of its own, and a static program takes no preloaded library. So the build runs
 /// on a machine whose clock is years ahead: another kernel, other processors, memory, file system and host name too.
 #[test]
+#[ignore = "seven minutes of a processor: tests/run --test integration -- --ignored reproducible::"]
 fn a_machine_whose_clock_is_years_ahead_makes_the_same_bytes() {
     let _turn = turn::beside_another();
     let world = World::new();
@@ -194,6 +195,7 @@ fn no_clock_is_read_where_bytes_are_made() {
 }
 
 #[test]
+#[ignore = "builds all images twice: tests/run --test integration -- --ignored reproducible::"]
 fn every_role_and_format_of_the_lab_is_rebuilt_from_nothing_byte_for_byte() {
     let made = outputs(ROLES[0]).disk();
     assert!(made.is_file(), "no {}", made.display());
