@@ -26,5 +26,6 @@ pub use boot_server::BootServer;
 pub use cluster::{Lab, LabPlan};
 pub use machine::{BackEnd, Exec, Identity, Machine, Outcome};
 pub use network::Network;
+pub use qemu::EMULATED_PROCESSOR;
 pub use tools::wait_for;
 pub use watch::Step;

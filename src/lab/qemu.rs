@@ -29,6 +29,10 @@ use super::tools::{self, FIRMWARE, FIRMWARE_VARIABLES};
 
 /// Size of a machine's disk: two slots of the lab's image file, and room for state.
 const DISK: &str = "4G";
+/// What an emulated processor is. An Intel model without PCID makes the guest's kernel isolate its page tables, so that each
+/// system call empties the emulator's tables twice: a third of a boot. With SVM the guest's udev loads kvm, and stalls.
+pub const EMULATED_PROCESSOR: &str = "qemu64,svm=off";
+
 /// Memory in MiB: a region with its database takes about 700.
 const MEMORY: &str = "1536";
 /// … and of one that boots over the network, whose root is in memory twice while it starts.
@@ -165,9 +169,7 @@ impl Inner {
         let id = &identity.machine_id;
         let uuid = format!("{}-{}-{}-{}-{}", &id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..]);
         let hardware = has_hardware_acceleration();
-        // An Intel model without PCID makes the guest's kernel isolate its page tables, so that each system call empties the
-        // emulator's tables twice: a third of a boot. With SVM the guest's udev loads kvm, and stalls.
-        let (accelerator, processor) = if hardware { ("kvm", "host") } else { ("tcg,tb-size=512", "qemu64,svm=off") };
+        let (accelerator, processor) = if hardware { ("kvm", "host") } else { ("tcg,tb-size=512", EMULATED_PROCESSOR) };
         let network_boot = self.network_boot.load(Ordering::Relaxed);
         let from = match network_boot {
             // SeaBIOS and the card's own iPXE; without graphics, both speak on the serial port. The root is in memory.

@@ -206,6 +206,7 @@ Environment=KERNEL_INSTALL_BYPASS=1 INITRD=No
         packages = [package["name"] for package in self.world.layers()["tools"]]
         files = self.place / "trees" / "initrd"
         lay(SOURCE / "overlays/initrd", files)
+        # Where mkosi shows its build and source directories to a script inside of the image.
         command = dracut("$(ls /usr/lib/modules)", "/work/build/initrd", "/work/src/initrd")
         script = self.file("trees/initrd.chroot", f"#!/bin/sh\nset -e\n{command}\n", executable=True)
         text = f"""\

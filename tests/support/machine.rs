@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use rolecast::lab::EMULATED_PROCESSOR;
+
 use crate::support::namespace::Namespace;
 use crate::support::report::{LOOK, Report};
 
@@ -207,8 +209,6 @@ impl Machine {
         let findings = scratch.path().join("report.log");
         let errors = scratch.path().join("qemu.log");
         let mut command = namespace.command("qemu-system-x86_64");
-        // An Intel model without PCID makes the guest's kernel isolate its page tables, so that each system call empties the
-        // emulator's tables twice: a third of a boot. With SVM the guest's udev loads kvm, and stalls.
         // Without graphics, SeaBIOS and iPXE speak on the serial port too.
         let smm = if self.enforcing.is_some() { ",smm=on" } else { "" };
         // One processor: two emulated ones do not always see code that the other has just changed, and a kernel that changes
@@ -217,7 +217,7 @@ impl Machine {
             "-machine",
             &format!("q35,graphics=off{smm}"),
             "-cpu",
-            "qemu64,svm=off",
+            EMULATED_PROCESSOR,
             "-accel",
             "tcg,thread=multi,tb-size=512",
             "-smp",

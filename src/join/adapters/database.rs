@@ -13,7 +13,7 @@ use super::patroni::{self, Api, Cluster};
 use super::{etcd, sql, units};
 use crate::join::tables::DatabaseTable;
 use crate::join::world::{Data, Database, Trouble};
-use crate::ticket::{Node, Secret, Ticket};
+use crate::ticket::{Node, Ticket};
 
 /// HAProxy's socket for questions (HAProxy management guide, 9.3).
 const PROXY: &str = "/run/haproxy/admin.sock";
@@ -153,10 +153,7 @@ pub fn prepare(settings: &DatabaseTable, ticket: &Ticket) -> Result<(), Trouble>
 }
 
 fn preparation(settings: &DatabaseTable, ticket: &Ticket) -> Result<String, Trouble> {
-    let secret = |name: &str| {
-        let missing = || Trouble(format!("the ticket has no secret `{name}`"));
-        ticket.secrets.get(name).map(|Secret(text)| text.as_str()).ok_or_else(missing)
-    };
+    let secret = |name: &str| super::secret(ticket, name).map(|secret| secret.0.as_str());
     let role = sql::literal(&settings.role)?;
     let database = sql::literal(&settings.database)?;
     // A bootstrap that was cut off may have left Patroni's own roles out (Patroni, "Replication modes", pg_rewind).
@@ -246,6 +243,7 @@ pub fn any_api<T>(http: &Http, ticket: &Ticket, wish: impl Fn(&Api<'_>) -> Resul
 mod tests {
     use super::*;
     use crate::join::testing::{tables, ticket};
+    use crate::ticket::Secret;
 
     #[test]
     fn a_data_directory_is_known_for_what_it_is() {

@@ -14,7 +14,7 @@ use super::api::{Api, Key};
 use super::http::Http;
 use super::packaging::{Deed, command, deeds};
 use super::schema::Wanted;
-use super::{Machine, dhcp, patroni, schema, units};
+use super::{Machine, dhcp, patroni, schema, secret, units};
 use crate::join::durable::{self, Belongs};
 use crate::join::tables::{DatabaseTable, Maas, Tables};
 use crate::join::world::{Action, Schema, Trouble};
@@ -127,9 +127,8 @@ fn do_one(deed: &Deed) -> Result<(), Trouble> {
 
 /// Where MAAS finds its database, with the password in it.
 pub(super) fn database_uri(ticket: &Ticket, database: &DatabaseTable) -> Result<String, Trouble> {
-    let password = ticket.secrets.get("database_password");
-    let password = password.ok_or_else(|| Trouble("the ticket has no secret `database_password`".to_owned()))?;
-    Ok(format!("postgres://{}:{}@127.0.0.1:5433/{}", database.role, password.0, database.database))
+    let password = &secret(ticket, "database_password")?.0;
+    Ok(format!("postgres://{}:{password}@127.0.0.1:5433/{}", database.role, database.database))
 }
 
 fn kept_key() -> Option<Key> {

@@ -57,6 +57,11 @@ pub struct Machine {
     racks: BTreeMap<String, Vec<Ipv4Addr>>,
 }
 
+/// A secret that the ticket brings.
+fn secret<'a>(ticket: &'a Ticket, name: &str) -> Result<&'a Secret, Trouble> {
+    ticket.secrets.get(name).ok_or_else(|| Trouble(format!("the ticket has no secret `{name}`")))
+}
+
 impl Machine {
     /// The machine that `ticket` is for.
     ///
@@ -107,7 +112,7 @@ impl Machine {
     }
 
     fn secret(&self, name: &str) -> Result<&Secret, Trouble> {
-        self.ticket.secrets.get(name).ok_or_else(|| Trouble(format!("the ticket has no secret `{name}`")))
+        secret(&self.ticket, name)
     }
 
     fn database(&self) -> Result<&DatabaseTable, Trouble> {

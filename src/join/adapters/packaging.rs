@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::maas::database_uri;
+use super::secret;
 use crate::join::tables::{DatabaseTable, Maas, Tables};
 use crate::join::world::{Action, Trouble};
 use crate::sys::Program;
@@ -60,10 +61,7 @@ impl Command {
 pub fn deeds(action: &Action, ticket: &Ticket, tables: &Tables) -> Result<Vec<Deed>, Trouble> {
     let maas = tables.maas.as_ref().ok_or_else(|| Trouble("this image has no MAAS".to_owned()))?;
     let database = || tables.database.as_ref().ok_or_else(|| Trouble("this image has no database".to_owned()));
-    let secret = |name: &str| {
-        let secret = ticket.secrets.get(name).map(|secret| secret.0.trim());
-        secret.ok_or_else(|| Trouble(format!("the ticket has no secret `{name}`")))
-    };
+    let trimmed = |name: &str| secret(ticket, name).map(|secret| secret.0.trim());
     let commands = &maas.commands;
     let run = |words: &[String], input: String| Deed::Run(command(ticket, words, input));
     let hold = || is_snap(maas).then(|| run(&commands.hold, String::new()));
@@ -84,7 +82,7 @@ pub fn deeds(action: &Action, ticket: &Ticket, tables: &Tables) -> Result<Vec<De
             deeds.push(run(&commands.migrate, String::new()));
         }
         Action::PlaceSecret if maas.keeps_secret_in_file() => {
-            deeds.push(Deed::Write(maas.paths.secret.clone(), Secret(secret("maas_secret")?.to_owned())));
+            deeds.push(Deed::Write(maas.paths.secret.clone(), Secret(trimmed("maas_secret")?.to_owned())));
         }
         Action::InitialiseMaas if !commands.initialise.is_empty() => {
             // Held again: whoever was cut off between installing and holding.
@@ -95,12 +93,12 @@ pub fn deeds(action: &Action, ticket: &Ticket, tables: &Tables) -> Result<Vec<De
         }
         Action::CreateAdministrator => {
             // Twice the password, and no ssh keys.
-            let password = secret("admin_password")?;
+            let password = trimmed("admin_password")?;
             deeds.push(run(&commands.create_admin, format!("{password}\n{password}\n\n")));
         }
         Action::Register => {
             deeds.extend(hold());
-            deeds.push(run(&commands.register, format!("{}\n", secret("maas_secret")?)));
+            deeds.push(run(&commands.register, format!("{}\n", trimmed("maas_secret")?)));
         }
         Action::ReloadSecrets if tables.database.is_some() => deeds.extend(settings()?),
         _ => {}
@@ -118,8 +116,7 @@ pub fn command(ticket: &Ticket, words: &[String], input: String) -> Command {
 
 /// A region's settings, as the ticket brings them to a deb. JSON's strings are YAML's.
 fn region_settings(ticket: &Ticket, maas: &Maas, database: &DatabaseTable) -> Result<String, Trouble> {
-    let password = ticket.secrets.get("database_password");
-    let password = password.ok_or_else(|| Trouble("the ticket has no secret `database_password`".to_owned()))?;
+    let password = secret(ticket, "database_password")?;
     let own = ticket.own().ok_or_else(|| Trouble("the ticket is for no machine".to_owned()))?;
     let mut text = format!(
         "maas_url: http://{}/MAAS\ndatabase_host: 127.0.0.1\ndatabase_port: 5433\ndatabase_name: {}\ndatabase_user: {}\n\

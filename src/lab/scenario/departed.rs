@@ -78,7 +78,8 @@ fn gone(stage: &Stage<'_>, leader: &str, dead: &str) -> Outcome {
 
 /// A new machine: an empty disk, another name, the dead one's place in the image file.
 fn replaced(stage: &mut Stage<'_>, dead: &str) -> Outcome {
-    let cluster = renamed(stage, dead)?;
+    let mut cluster = stage.cluster()?;
+    rename(&mut cluster, dead, SUCCESSOR);
     let file = stage.lab.secrets();
     let old = file.read()?;
     let mut vault = old.clone();
@@ -102,14 +103,11 @@ fn replaced(stage: &mut Stage<'_>, dead: &str) -> Outcome {
     stage.check(nodes.lines().any(|name| name == SUCCESSOR), || format!("MAAS does not know {SUCCESSOR}: {nodes}"))
 }
 
-/// The image file's cluster, with another name for a machine.
-fn renamed(stage: &Stage<'_>, dead: &str) -> Result<Cluster, Failure> {
-    let mut cluster =
-        stage.spec.cluster.clone().ok_or_else(|| Failure("the image file describes no cluster".into()))?;
-    for node in cluster.nodes.iter_mut().filter(|node| node.name == dead) {
-        SUCCESSOR.clone_into(&mut node.name);
+/// Gives a machine of a cluster another name.
+pub(super) fn rename(cluster: &mut Cluster, from: &str, to: &str) {
+    for node in cluster.nodes.iter_mut().filter(|node| node.name == from) {
+        to.clone_into(&mut node.name);
     }
-    Ok(cluster)
 }
 
 fn seed(stage: &Stage<'_>, cluster: &Cluster, name: &str, vault: &Vault) -> Result<Planted, Failure> {
@@ -117,6 +115,11 @@ fn seed(stage: &Stage<'_>, cluster: &Cluster, name: &str, vault: &Vault) -> Resu
 }
 
 impl Stage<'_> {
+    /// The cluster of the image file.
+    pub(super) fn cluster(&self) -> Result<Cluster, Failure> {
+        self.spec.cluster.clone().ok_or_else(|| Failure("the image file describes no cluster".into()))
+    }
+
     /// etcd's members, as `etcdctl member list` has them: ID, status, name, peer URLs, client URLs, whether a learner.
     pub fn members(&self, from: &str) -> Result<String, Failure> {
         let address = self.machine(from)?.identity().address;

@@ -7,6 +7,7 @@ use crate::lab::machine::BackEnd;
 use crate::seed::{Planted, Terms, plant};
 use crate::ticket::Secret;
 
+use super::departed::rename;
 use super::stage::{Failure, Outcome, Stage};
 use super::{Begins, CONTAINERS, Scenario, rotation};
 
@@ -66,16 +67,14 @@ pub const DUPLICATE_HOST_NAME: Scenario = Scenario {
     begins: Begins::Formed,
     run: |stage| {
         let rack = new_rack(stage)?;
-        let other = stage.cast.racks.iter().find(|name| **name != rack).cloned();
-        let other = other.ok_or_else(|| Failure("there is only one rack".into()))?;
+        let other = other_rack(stage, &rack)?;
         stage.fault(&format!("{rack} is given the seed of {other}"));
         // For the card that it has: a machine that was copied.
         let mac = stage.machine(&rack)?.identity().mac.clone();
         stage.seed_of(&rack, &other, |planted| planted.mac = Some(mac))?;
         stage.start(&[&rack])?;
         says(stage, &rack, "also used by")?;
-        let holds = stage.state(&other)?.text();
-        stage.check(holds == "joined", || format!("{other} was drawn into it: {holds}"))?;
+        is_still_joined(stage, &other)?;
         put_right(stage, &rack)
     },
 };
@@ -90,8 +89,7 @@ pub const TWO_RACKS_OF_ONE_NAME: Scenario = Scenario {
     begins: Begins::Formed,
     run: |stage| {
         let rack = new_rack(stage)?;
-        let other = stage.cast.racks.iter().find(|name| **name != rack).cloned();
-        let other = other.ok_or_else(|| Failure("there is only one rack".into()))?;
+        let other = other_rack(stage, &rack)?;
         let leader = stage.leader()?;
         let before = as_seen(stage, &leader, &other)?;
         stage.fault(&format!("{rack} is given the name {other}"));
@@ -105,8 +103,7 @@ pub const TWO_RACKS_OF_ONE_NAME: Scenario = Scenario {
         stage.check(!runs.lines().any(|line| line == "active" || line.starts_with('/')), || {
             format!("{rack} has a part in something:\n{runs}")
         })?;
-        let holds = stage.state(&other)?.text();
-        stage.check(holds == "joined", || format!("{other} was drawn into it: {holds}"))?;
+        is_still_joined(stage, &other)?;
         let after = as_seen(stage, &leader, &other)?;
         stage.check(before == after, || format!("{other} was `{before}`, and is now `{after}`"))?;
         stage.check_members()?;
@@ -132,12 +129,9 @@ fn as_seen(stage: &Stage<'_>, leader: &str, rack: &str) -> Result<String, Failur
 
 /// The seed of `rack` under the name `other`: of a cluster in which it is the only one of that name.
 fn namesake(stage: &Stage<'_>, rack: &str, other: &str) -> Result<Planted, Failure> {
-    let none = || Failure("the image file describes no cluster".into());
-    let mut cluster = stage.spec.cluster.clone().ok_or_else(none)?;
+    let mut cluster = stage.cluster()?;
     cluster.nodes.retain(|node| node.name != other);
-    for node in cluster.nodes.iter_mut().filter(|node| node.name == rack) {
-        other.clone_into(&mut node.name);
-    }
+    rename(&mut cluster, rack, other);
     cluster.dhcp.clear();
     let lab = stage.lab.secrets().read()?;
     let mut vault = lab.clone();
@@ -226,6 +220,18 @@ pub const WRONG_CLOCK: Scenario = Scenario {
         recovers(stage, &rack)
     },
 };
+
+/// A rack that is not this one.
+fn other_rack(stage: &Stage<'_>, rack: &str) -> Result<String, Failure> {
+    let other = stage.cast.racks.iter().find(|name| *name != rack).cloned();
+    other.ok_or_else(|| Failure("there is only one rack".into()))
+}
+
+/// A machine has noticed nothing of another one's mistake.
+fn is_still_joined(stage: &Stage<'_>, name: &str) -> Outcome {
+    let holds = stage.state(name)?.text();
+    stage.check(holds == "joined", || format!("{name} was drawn into it: {holds}"))
+}
 
 /// The last rack, off and empty: a new machine that the cluster can do without.
 pub(super) fn new_rack(stage: &Stage<'_>) -> Result<String, Failure> {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::{Entry, Recording, Verdict};
 
 impl Recording {
-    /// The timeline of `window`, then the scenarios in it with their figures: for a terminal or a log.
+    /// The timeline, then the scenarios with their figures: for a terminal or a log.
     pub fn text(&self) -> String {
         let mut text = String::new();
         for entry in &self.entries {
