@@ -27,7 +27,7 @@ usage: rolecast-join COMMAND
                     hand the lead of the database over, in good order
   promote [--to NODE] [--yes]
                     make a region the leader where nobody leads; says what may be lost, and asks
-  leave [--force]   take this machine out of etcd, Patroni and MAAS; its data stays
+  leave [--force]   take this machine out of etcd, Patroni and MAAS; its database stays
   leave --node NODE take another machine that is gone out of etcd, Patroni and MAAS (on a region)
   upgrade           let MAAS's schema be migrated to what this image brings
   health [--settle]

@@ -106,7 +106,8 @@ pub fn remove(ticket: &Ticket, tables: &Tables, name: &str, say: &mut dyn FnMut(
     if node.kind == Controller::Region {
         say(&format!("waiting for Patroni to let go of {name}"));
         if !leave_patroni(&http, ticket, name).map_err(world)? {
-            text += "what is left for you: Patroni still keeps its replication slot; look at `patronictl list`\n";
+            text += "what is left for you: Patroni still keeps its replication slot; look at \
+                     `patronictl -c /etc/patroni/rolecast list`\n";
         }
     }
     match controller.and_then(|controller| controller.delete(&Http::plain())) {

@@ -29,7 +29,7 @@ pub(super) fn state(view: &View<'_>) -> Turn {
     if local.state_in_memory && view.own.kind == Kind::Region && !view.ticket.memory_state {
         return Err(stop(
             "this region's state is in memory only: at power-off its database would be gone",
-            "boot it from disk, or allow it in the image file and make the seed again",
+            "boot it from disk, or allow it with `--memory-state` when its seed is made or its ticket applied",
         ));
     }
     match &local.state_trouble {

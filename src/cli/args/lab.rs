@@ -100,7 +100,7 @@ pub struct LabTestArguments {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   rolecast lab shell region-1
-  rolecast lab shell region-1 -- patronictl list")]
+  rolecast lab shell region-1 -- patronictl -c /etc/patroni/rolecast list")]
 pub struct LabShellArguments {
     /// The machine
     pub node: String,

@@ -18,7 +18,7 @@ use crate::sys::files;
 use crate::tree::Tree;
 
 use super::differences::{self, Section};
-use super::inspect::manifest_of;
+use super::inspect::{manifest_at, manifest_of};
 
 /// What can be compared.
 enum Side {
@@ -38,10 +38,7 @@ impl Side {
                 let source = Source { path: path.display().to_string(), text: text()? };
                 lock::read(&Arc::new(source)).map(Self::Lock)
             }
-            "json" => match manifest_of(path)? {
-                Some(manifest) => Ok(Self::Manifest(Box::new(manifest))),
-                None => Err(Diagnostic::error(Kind::Usage, format!("there is no `{}`", path.display())).into()),
-            },
+            "json" => manifest_at(path).map(|manifest| Self::Manifest(Box::new(manifest))),
             _ if path.is_file() => Ok(Self::Image),
             _ => Err(Diagnostic::error(Kind::Usage, format!("`{}` is nothing that can be compared", path.display()))
                 .hint("name two locks, two manifest.json, or two images: ROLE.raw, root.img or ROLE.tar.gz")

@@ -33,23 +33,36 @@ pub fn run(arguments: &InspectArguments, settings: &Settings) -> Result<Done, Re
     }
 }
 
-/// The manifest that is named, or that lies beside the image or above its directory.
+/// The manifest that is named, or that lies beside the image or above its directory; none where no such lies there.
+///
+/// # Errors
+/// When the one that is named is not there, or does not read.
 pub(super) fn manifest_of(image: &Path) -> Result<Option<Manifest>, Report> {
-    let named = image.extension().is_some_and(|extension| extension == "json");
-    let candidates: Vec<PathBuf> = match named {
-        true => vec![image.to_owned()],
-        false => image.ancestors().skip(1).take(2).map(|directory| directory.join("manifest.json")).collect(),
-    };
-    let Some(path) = candidates.into_iter().find(|path| path.is_file()) else { return Ok(None) };
-    let bytes = files::read(&path).map_err(Diagnostic::from)?;
-    match Manifest::parse(&String::from_utf8_lossy(&bytes)) {
-        Ok(manifest) => Ok(Some(manifest)),
-        Err(error) if named => {
-            let message = format!("`{}` is no manifest of rolecast: {error}", path.display());
-            Err(Diagnostic::error(Kind::Input, message).into())
-        }
-        Err(_) => Ok(None),
+    if image.extension().is_some_and(|extension| extension == "json") {
+        return manifest_at(image).map(Some);
     }
+    let mut candidates = image.ancestors().skip(1).take(2).map(|directory| directory.join("manifest.json"));
+    let Some(path) = candidates.find(|path| path.is_file()) else { return Ok(None) };
+    let bytes = files::read(&path).map_err(Diagnostic::from)?;
+    Ok(Manifest::parse(&String::from_utf8_lossy(&bytes)).ok())
+}
+
+/// The manifest at `path`.
+///
+/// # Errors
+/// When it is not there, or does not read.
+pub(super) fn manifest_at(path: &Path) -> Result<Manifest, Report> {
+    if !path.is_file() {
+        let message = format!("there is no manifest `{}`", path.display());
+        return Err(Diagnostic::error(Kind::Usage, message)
+            .hint("`rolecast build` writes one for each role: `out/ROLE/manifest.json`")
+            .into());
+    }
+    let bytes = files::read(path).map_err(Diagnostic::from)?;
+    Manifest::parse(&String::from_utf8_lossy(&bytes)).map_err(|error| {
+        let message = format!("`{}` is no manifest of rolecast: {error}", path.display());
+        Diagnostic::error(Kind::Input, message).into()
+    })
 }
 
 fn inspect_image(arguments: &InspectArguments, manifest: Option<Manifest>) -> Result<Done, Report> {
