@@ -68,7 +68,9 @@ impl Lab {
                 .hint("add `[cluster]` and a `[node.NAME]` for each machine")
         })?;
         let chosen = choose(cluster, &plan.nodes)?;
-        let outputs = fs::canonicalize(&plan.outputs).on("open", &plan.outputs).map_err(Diagnostic::from)?;
+        let outputs = fs::canonicalize(&plan.outputs).on("open", &plan.outputs).map_err(|error| {
+            Diagnostic::from(error).hint("`rolecast build` the images first, or name where they are with `--output`")
+        })?;
         for role in plan.spec.roles.iter().filter(|role| chosen.iter().any(|node| node.role == role.name)) {
             RoleImage::open(&outputs, &role.name)?.fits(plan.spec, role)?;
         }

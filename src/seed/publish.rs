@@ -135,12 +135,10 @@ impl Publication<'_> {
         let place = self.images.join(&role.name);
         let path = place.join("manifest.json");
         let build = format!("`rolecast build` the role `{}` with the format `netboot` or `update` first", role.name);
-        let text = fs::read_to_string(&path).map_err(|error| {
-            Diagnostic::error(
-                Kind::Input,
-                format!("the role `{}` is not built: {}: {error}", role.name, path.display()),
-            )
-            .hint(&build)
+        let text = fs::read_to_string(&path).on("read", &path).map_err(|error| {
+            Diagnostic::error(Kind::Input, format!("the role `{}` is not built: {error}", role.name))
+                .hint(&build)
+                .hint("or name where the images are with `--images`")
         })?;
         let manifest = Manifest::parse(&text).map_err(|error| {
             Diagnostic::error(Kind::Input, format!("`{}` is no manifest: {error}", path.display())).hint(&build)

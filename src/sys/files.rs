@@ -34,9 +34,8 @@ impl From<FileError> for Diagnostic {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => diagnostic
                 .note("what was written so far is kept: the next run resumes from it")
                 .hint("free space there, or name another place with `--store` or `--output`"),
-            io::ErrorKind::PermissionDenied => {
-                diagnostic.hint("run as the owner of that place, or name another with `--store` or `--output`")
-            }
+            io::ErrorKind::PermissionDenied => diagnostic
+                .hint("run as a user who may, or name another place: `--store` for the store, `--output` for images"),
             io::ErrorKind::ReadOnlyFilesystem => diagnostic.hint("name a place that can be written"),
             _ => diagnostic,
         }

@@ -48,11 +48,16 @@ impl From<PrivateError> for Diagnostic {
 /// Opens a file for reading that group and others have no permission on.
 ///
 /// # Errors
-/// When they have, or it cannot be opened.
+/// When they have, it is a directory, or it cannot be opened.
 pub fn open(path: &Path) -> Result<File, PrivateError> {
     let file = File::open(path).on("open", path)?;
     // Asked of the open file: its name may mean another one by now.
-    let mode = file.metadata().on("look at", path)?.mode() & 0o7777;
+    let facts = file.metadata().on("look at", path)?;
+    if facts.is_dir() {
+        let source = io::ErrorKind::IsADirectory.into();
+        return Err(FileError { doing: "read", path: path.to_owned(), source }.into());
+    }
+    let mode = facts.mode() & 0o7777;
     match mode & 0o077 {
         0 => Ok(file),
         _ => Err(PrivateError::Open { path: path.to_owned(), mode }),
@@ -166,6 +171,13 @@ mod tests {
         fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
         assert!(matches!(read(&path, 9), Err(PrivateError::Open { mode: 0o640, .. })));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn a_directory_is_told_as_one_and_not_as_a_file_that_others_can_read() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+        assert!(read(folder.path(), 9).unwrap_err().to_string().ends_with("is a directory"));
     }
 
     #[test]

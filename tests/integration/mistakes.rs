@@ -122,3 +122,25 @@ fn a_wrong_command_line_is_told_as_such() {
     assert!(outcome.stderr.contains("images/none.toml"), "{outcome}");
     outcome.fails();
 }
+
+/// Once a manifest that is not there had no signature and was no mistake, a mirror of an archive that is not there was
+/// passed over, and a vendored directory that is not there was told as hundreds of packages that its mirror had dropped.
+#[test]
+fn what_is_named_and_is_not_there_is_told() {
+    let project = Project::of_this_repository();
+    let rolecast = Rolecast::new(&project);
+    let cases: [(&[&str], &str); 7] = [
+        (&["inspect", "out/rack/none.json"], "there is no manifest `out/rack/none.json`"),
+        (&["inspect", "images"], "`images` is a directory"),
+        (&["diff", "none.raw", "none.raw"], "`none.raw` is not there"),
+        (&["lock", IMAGE, "--mirror", "debain=http://mirror.invalid"], "its archives: debian, debian-security"),
+        (&["build", IMAGE, "--locked", "--vendor", "none"], "`--vendor none` names no directory"),
+        (&["vendor", "none", IMAGE, "--check"], "there is no directory `none`"),
+        (&["generate", "reference", "none"], "`none` is no project"),
+    ];
+    for (arguments, says) in cases {
+        let outcome = rolecast.run(arguments);
+        assert_eq!(outcome.code, Some(2), "{outcome}");
+        assert!(outcome.stderr.contains(says), "{outcome}");
+    }
+}

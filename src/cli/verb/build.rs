@@ -127,7 +127,7 @@ impl<'a> Build<'a> {
         let mut project = Project::read(&arguments.image)?;
         let warnings = std::mem::take(&mut project.warnings);
         let agent = files::read(&settings::agent(arguments.chosen.agent.as_deref())?).map_err(Diagnostic::from)?;
-        let world = World::open(settings, &arguments.mirrors)?.borrowing(remote);
+        let world = World::open(settings, &arguments.mirrors, &project.spec.archives)?.borrowing(remote);
         let agent_digest = Digest::of(&agent);
         Ok(Self { project, world, progress, agent, agent_digest, warnings, arguments, signer })
     }

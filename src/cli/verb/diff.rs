@@ -29,6 +29,13 @@ enum Side {
 
 impl Side {
     fn read(path: &Path) -> Result<Self, Report> {
+        let refuse = |what: &str| {
+            Diagnostic::error(Kind::Usage, format!("`{}` {what}", path.display()))
+                .hint("name two locks, two manifest.json, or two images: ROLE.raw, root.img or ROLE.tar.gz")
+        };
+        if !path.exists() {
+            return Err(refuse("is not there").into());
+        }
         let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
         let text = || -> Result<String, Report> {
             Ok(String::from_utf8_lossy(&files::read(path).map_err(Diagnostic::from)?).into_owned())
@@ -40,9 +47,7 @@ impl Side {
             }
             "json" => manifest_at(path).map(|manifest| Self::Manifest(Box::new(manifest))),
             _ if path.is_file() => Ok(Self::Image),
-            _ => Err(Diagnostic::error(Kind::Usage, format!("`{}` is nothing that can be compared", path.display()))
-                .hint("name two locks, two manifest.json, or two images: ROLE.raw, root.img or ROLE.tar.gz")
-                .into()),
+            _ => Err(refuse("is nothing that can be compared").into()),
         }
     }
 

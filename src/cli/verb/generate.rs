@@ -6,7 +6,7 @@ use clap::CommandFactory as _;
 
 use crate::cli::Done;
 use crate::cli::args::{Arguments, GenerateVerb, SchemaOf};
-use crate::report::{Diagnostic, Report};
+use crate::report::{Diagnostic, Kind, Report};
 use crate::spec::{self, schema, sources::Sources};
 use crate::sys::files::{self, Context as _};
 
@@ -20,7 +20,7 @@ pub fn run(verb: &GenerateVerb) -> Result<Done, Report> {
         GenerateVerb::Man { directory } => man(directory)?,
         GenerateVerb::Schema { of: SchemaOf::Image } => format!("{:#}\n", schema::image()),
         GenerateVerb::Schema { of: SchemaOf::Profile } => format!("{:#}\n", schema::profile()),
-        GenerateVerb::Reference { project } => spec::reference(&Sources::read(project)?),
+        GenerateVerb::Reference { project } => reference(project)?,
     };
     Ok(Done { text, ..Done::default() })
 }
@@ -29,6 +29,15 @@ fn completions(shell: clap_complete::Shell) -> String {
     let mut bytes = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "rolecast", &mut bytes);
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn reference(project: &Path) -> Result<String, Report> {
+    if !project.join("profiles").is_dir() {
+        return Err(Diagnostic::error(Kind::Usage, format!("`{}` is no project", project.display()))
+            .hint("name the directory that holds `profiles`")
+            .into());
+    }
+    Ok(spec::reference(&Sources::read(project)?))
 }
 
 fn man(directory: &Path) -> Result<String, Report> {

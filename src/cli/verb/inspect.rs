@@ -26,7 +26,13 @@ use super::verify_signature;
 /// # Errors
 /// When the image cannot be read, or does not hold the path.
 pub fn run(arguments: &InspectArguments, settings: &Settings) -> Result<Done, Report> {
-    let manifest = manifest_of(&arguments.image)?;
+    let image = &arguments.image;
+    if image.is_dir() {
+        return Err(Diagnostic::error(Kind::Usage, format!("`{}` is a directory", image.display()))
+            .hint("name a file in it: a role's `manifest.json`, or an image beside that")
+            .into());
+    }
+    let manifest = manifest_of(image)?;
     match &arguments.path {
         Some(path) => inspect_path(arguments, path, manifest.as_ref(), settings),
         None => inspect_image(arguments, manifest),
@@ -61,7 +67,7 @@ pub(super) fn manifest_at(path: &Path) -> Result<Manifest, Report> {
     let bytes = files::read(path).map_err(Diagnostic::from)?;
     Manifest::parse(&String::from_utf8_lossy(&bytes)).map_err(|error| {
         let message = format!("`{}` is no manifest of rolecast: {error}", path.display());
-        Diagnostic::error(Kind::Input, message).into()
+        Diagnostic::error(Kind::Input, message).hint("name a manifest.json that `rolecast build` wrote").into()
     })
 }
 

@@ -16,7 +16,7 @@ use super::world::World;
 /// When the image file is wrong, an archive cannot be verified, or there is no selection.
 pub fn run(arguments: &LockArguments, settings: &Settings) -> Result<Done, Report> {
     let project = Project::read(&arguments.image)?;
-    let world = World::open(settings, &arguments.mirrors)?;
+    let world = World::open(settings, &arguments.mirrors, &project.spec.archives)?;
     let previous = project.lock()?;
     let update = match &arguments.update {
         None => Update::Nothing,

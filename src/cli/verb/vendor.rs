@@ -25,9 +25,14 @@ pub fn run(arguments: &VendorArguments, settings: &Settings) -> Result<Done, Rep
     };
     fresh::check(&lock, &project.path.lock_name(), &project.spec)?;
     let progress = progress::for_run(settings.json);
-    let world = World::open(settings, &arguments.mirrors)?;
     let (archives, architecture) = (&project.spec.archives, &project.spec.distribution.architecture);
     let directory = &arguments.directory;
+    if arguments.check && !directory.is_dir() {
+        return Err(Diagnostic::error(Kind::Usage, format!("there is no directory `{}`", directory.display()))
+            .hint("fill it first: `rolecast vendor` without `--check`")
+            .into());
+    }
+    let world = World::open(settings, &arguments.mirrors, archives)?;
     let total = lock.layers.iter().flat_map(|layer| &layer.packages).map(|package| package.size).sum();
     let task = progress.begin(if arguments.check { "check" } else { "fetch" }, total, Unit::Bytes);
     let advance = |bytes| task.advance(bytes);

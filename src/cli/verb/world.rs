@@ -1,5 +1,6 @@
 //! What a verb that fetches works with: store, network, mirrors, clock; and locking with them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -9,7 +10,8 @@ use crate::cli::args::MirrorArguments;
 use crate::cli::settings::{self, Settings};
 use crate::lock::{self, Lock, Update};
 use crate::remote::Remote;
-use crate::report::{Diagnostic, Progress, Report, Unit};
+use crate::report::{Diagnostic, Kind, Progress, Report, Unit};
+use crate::spec::Archive;
 use crate::store::Store;
 use crate::sys::files;
 
@@ -31,11 +33,30 @@ pub struct World {
 }
 
 impl World {
-    /// Opens the store and learns the mirrors.
+    /// Opens the store and learns the mirrors of `archives`, which are an image file's.
     ///
     /// # Errors
-    /// When the store cannot be opened, or a mirror or the file of certificate authorities is not written as one.
-    pub fn open(settings: &Settings, arguments: &MirrorArguments) -> Result<Self, Report> {
+    /// When the store cannot be opened, a mirror or the file of certificate authorities is not written as one, a mirror is
+    /// of no archive, or there is no such vendored directory.
+    pub fn open(
+        settings: &Settings,
+        arguments: &MirrorArguments,
+        archives: &BTreeMap<String, Archive>,
+    ) -> Result<Self, Report> {
+        let given = settings::mirrors(arguments)?;
+        if let Some((id, url)) = given.iter().find(|(id, _)| !archives.contains_key(*id)) {
+            let names: Vec<&str> = archives.keys().map(String::as_str).collect();
+            let message = format!("`--mirror {id}={url}` is for no archive of this image file");
+            return Err(Diagnostic::error(Kind::Usage, message)
+                .note(format!("its archives: {}", names.join(", ")))
+                .into());
+        }
+        if let Some(directory) = arguments.vendor.as_deref().filter(|directory| !directory.is_dir()) {
+            let message = format!("`--vendor {}` names no directory", directory.display());
+            return Err(Diagnostic::error(Kind::Usage, message)
+                .hint("fill one with `rolecast vendor DIR IMAGE`, where mirrors can be reached")
+                .into());
+        }
         let store = Store::open(&settings.store).map_err(Diagnostic::from)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed());
         let patience = Patience::default();
@@ -46,12 +67,8 @@ impl World {
         Ok(Self {
             store,
             client,
-            mirrors: Mirrors::new(
-                settings::mirrors(arguments)?,
-                Box::new(settings::variable),
-                PathBuf::from("/etc/apt"),
-            )
-            .vendored(arguments.vendor.as_deref().map(absolute)),
+            mirrors: Mirrors::new(given, Box::new(settings::variable), PathBuf::from("/etc/apt"))
+                .vendored(arguments.vendor.as_deref().map(absolute)),
             now,
             offline: arguments.offline,
         })
