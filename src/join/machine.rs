@@ -3,8 +3,7 @@
 //! A pure function of values. A machine's role gives it a sequence of named steps; the first step that is not satisfied
 //! decides. A step that needs a fact asks for it; what it has done is seen in the facts that are looked at afresh, so a
 //! step never trusts that something worked. Owns [`View`], [`Decision`] and the sequences; what each step demands is in
-//! `prelude`, `etcd`, `database`, `region` and `rack`. Touches nothing. Design section 7; `docs/joining.md` tells it to
-//! people.
+//! `prelude`, `etcd`, `database`, `region` and `rack`. Touches nothing. `docs/joining.md` tells it to people.
 
 use super::tables::{DatabaseTable, Image, Maas, Tables};
 use super::world::{

@@ -2,8 +2,8 @@
 //!
 //! Three parts. `machine` decides: a pure function from what is known to what comes next, as named steps (`prelude`,
 //! `etcd`, `database`, `region`, `rack`). `world` is what it can ask and have done, and `adapters` do it. `run` goes round
-//! with both, takes in tickets (`accept`, `lay`), remembers (`record`) and says where it stands (`status`). Design
-//! section 7; `docs/joining.md` tells it to operators. Beside them `health` says whether a version that an update
+//! with both, takes in tickets (`accept`, `lay`), remembers (`record`) and says where it stands (`status`).
+//! `docs/joining.md` tells it to operators. Beside them `health` says whether a version that an update
 //! brought may stay, and `release` from when there is no way back to the one before.
 
 pub mod accept;

@@ -1,6 +1,6 @@
 //! Steps of every machine: it is who it should be, where it should be, and can remember.
 //!
-//! Owns the prelude of `maas-ha.md` 6.3 and the rules of secrets that change: a machine that has not joined, or that
+//! Owns these steps, and the rules of secrets that change: a machine that has not joined, or that
 //! cannot reach its cluster, takes new secrets at once; on a live cluster the leader changes the database's passwords
 //! once all regions that answer have the new ones at hand, and then one machine after another restarts what reads them.
 

@@ -1,7 +1,7 @@
 //! Steps of a rack: it registers with the regions, once.
 //!
-//! Owns `maas-ha.md` 6.6. Registering drops the identity that a region gave, so it is done only where there is none or
-//! where URL or secret have changed; a rack that has both just starts, also while no region answers.
+//! Owns the order before and after that. Registering drops the identity that a region gave, so it is done only where there
+//! is none or where URL or secret have changed; a rack that has both just starts, also while no region answers.
 
 use super::machine::{Decision, Turn, View, list, wait};
 use super::world::{Action, Namesake, Rack};

@@ -1,7 +1,7 @@
 //! Steps of a region: MAAS on the database.
 //!
-//! Owns the order of `maas-ha.md` 6.4 and 6.5 after the database: roles, schema, shared secret, MAAS itself, its
-//! administrator, and the virtual address last. What changes the database is the leader's alone, and a schema that is
+//! Owns the order after the database: roles, schema, shared secret, MAAS itself, its administrator, and the virtual address
+//! last. What changes the database is the leader's alone, and a schema that is
 //! older than the image waits for an operator. Starts nothing beside the units that `maas.toml` names, HAProxy and keepalived.
 
 use super::database;

@@ -3,7 +3,7 @@
 //! A scenario is a function that breaks something on a [`Stage`] and says what must hold; everything around it (the lab,
 //! clients that commit rows the whole time, the observer, the count of lost rows, the search for two writers) is the
 //! stage's and the suite's. To add one: write a function in a file here, describe it with a [`Scenario`], and name it in
-//! [`ALL`]. `docs/lab.md` tells how. The numbers are those of the project's list of proofs.
+//! [`ALL`]. `docs/lab.md` tells how. The numbers are those of the list of proofs there.
 
 mod cast;
 mod checks;
