@@ -63,9 +63,11 @@ impl Planted {
         let ticket = STANDARD.encode(self.ticket.write());
         let others = users.trim_matches(['[', ']']);
         let others = if others.is_empty() { String::new() } else { format!("  - {others}\n") };
+        let whole = self.ticket.withheld.is_empty();
+        let secrets = if whole { "secrets too" } else { "but no secrets: `rolecast apply` brings them" };
         format!(
             "#cloud-config\n\
-             # Seed of {node} for the image {image}, made by rolecast. It holds what this machine is told, secrets too.\n\
+             # Seed of {node} for the image {image}, made by rolecast. It holds what this machine is told, {secrets}.\n\
              hostname: {node}\n\
              prefer_fqdn_over_hostname: false\n\
              disable_root: false\n\

@@ -144,3 +144,16 @@ fn what_is_named_and_is_not_there_is_told() {
         assert!(outcome.stderr.contains(says), "{outcome}");
     }
 }
+
+/// Once its place was named in the image file, at a line that this file does not have.
+#[test]
+fn a_mistake_in_a_file_of_a_cluster_is_told_at_its_place() {
+    let project = Project::of_this_repository();
+    let text = std::fs::read_to_string(project.root().join(IMAGE)).expect("a copy of ours");
+    let (generic, cluster) = text.split_once("[cluster]").expect("it describes a cluster");
+    let cluster = cluster.replace("vrid = 77", "vrid = 256");
+    project.write(IMAGE, generic).write("sites/north.toml", format!("[cluster]{cluster}"));
+    let outcome = Rolecast::new(&project).run(&["secrets", "init", IMAGE, "--cluster", "sites/north.toml"]);
+    assert!(outcome.stderr.contains("sites/north.toml:4:8"), "{outcome}");
+    outcome.fails();
+}

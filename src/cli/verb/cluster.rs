@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::cli::args::ClusterArguments;
-use crate::report::{Diagnostic, Kind, Report};
+use crate::report::{Diagnostic, Kind, Report, Source, Span};
 use crate::seed::{self, Planted, SecretsFile, Terms, Vault};
 use crate::spec::sources::{Entry, Sources};
 use crate::spec::{self, Cluster, NodeFacts};
@@ -124,9 +124,24 @@ fn described(project: &Project, file: &Path) -> Result<Cluster, Report> {
     let entries = directories.flat_map(|directory| sources.under(directory));
     let entries = entries.map(|(path, entry)| (path.to_owned(), entry.clone()));
     let whole = (project.path.file.clone(), Entry::file(whole, false));
-    let (spec, _) = spec::read(&Sources::from_entries(entries.chain([whole])), &project.path.file)?;
+    let sources = Sources::from_entries(entries.chain([whole]));
+    let relocated = |report| relocated(report, &project.path.file, file, &text, image.len() + 1);
+    let (spec, _) = spec::read(&sources, &project.path.file).map_err(relocated)?;
     spec.cluster.ok_or_else(|| {
         Diagnostic::error(Kind::Input, format!("`{}` describes no cluster: there is no `[cluster]`", file.display()))
             .into()
     })
+}
+
+/// A report on the image file with a cluster's file behind it, with the places that are in the cluster's file named there.
+/// `begins` is where that file begins.
+fn relocated(mut report: Report, image: &str, file: &Path, text: &[u8], begins: usize) -> Report {
+    let text = String::from_utf8_lossy(text).into_owned();
+    let source = Arc::new(Source { path: file.display().to_string(), text });
+    let spans =
+        report.diagnostics.iter_mut().flat_map(|diagnostic| &mut diagnostic.labels).map(|label| &mut label.span);
+    for span in spans.filter(|span| span.source.path == image && span.range.start >= begins) {
+        *span = Span::new(&source, span.range.start - begins..span.range.end - begins);
+    }
+    report
 }
