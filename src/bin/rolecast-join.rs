@@ -67,10 +67,8 @@ fn main() -> ExitCode {
         ["relay"] => relay(root),
         ["steps"] => steps(root),
         ["--help" | "-h" | "help"] => Ok(USAGE.to_owned()),
-        _ => {
-            let _ = std::io::stderr().write_all(USAGE.as_bytes());
-            return ExitCode::from(Kind::Usage.exit_code());
-        }
+        [] => return misused("no command is named"),
+        words => return misused(&format!("`{}` is no command of rolecast-join", words.join(" "))),
     };
     match done {
         Ok(text) => say(&text),
@@ -90,6 +88,12 @@ fn status(root: &Path) -> Result<Status, Diagnostic> {
     let tables = Tables::read(root)?;
     let command_line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
     Ok(Status::seedless(&tables.image, &command_line))
+}
+
+/// What is wrong with the command line, and what can be typed.
+fn misused(why: &str) -> ExitCode {
+    let _ = std::io::stderr().write_all(format!("error: {why}\n\n{USAGE}").as_bytes());
+    ExitCode::from(Kind::Usage.exit_code())
 }
 
 fn join(root: &Path) -> Result<Infallible, Diagnostic> {

@@ -157,3 +157,13 @@ fn a_mistake_in_a_file_of_a_cluster_is_told_at_its_place() {
     assert!(outcome.stderr.contains("sites/north.toml:4:8"), "{outcome}");
     outcome.fails();
 }
+
+/// Once `plan` told the steps of a lock that no build would take.
+#[test]
+fn a_lock_that_answers_no_more_has_no_plan() {
+    let project = Project::of_this_repository();
+    project.replace(IMAGE, "\"kernel\" = \"cloud\"", "\"kernel\" = \"full\"");
+    let outcome = Rolecast::new(&project).run(&["plan", IMAGE]);
+    assert_eq!(outcome.code, Some(1), "{outcome}");
+    assert!(outcome.stderr.contains("does not answer the image file any more"), "{outcome}");
+}

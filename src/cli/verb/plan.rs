@@ -6,6 +6,7 @@ use crate::cli::Done;
 use crate::cli::args::PlanArguments;
 use crate::cli::settings::{self, Settings};
 use crate::digest::Digest;
+use crate::lock::fresh;
 use crate::plan;
 use crate::report::{Diagnostic, Kind, Report};
 use crate::store::{Miss, Store};
@@ -25,6 +26,7 @@ pub fn run(arguments: &PlanArguments, settings: &Settings) -> Result<Done, Repor
             .hint(format!("write it with `rolecast lock {}`", arguments.image.display()))
             .into());
     };
+    fresh::check(&lock, &project.path.lock_name(), &project.spec)?;
     let agent = files::read(&settings::agent(arguments.chosen.agent.as_deref())?).map_err(Diagnostic::from)?;
     let formats = settings::formats(&arguments.chosen);
     let plan = plan::draw(&project.spec, &lock, Digest::of(&agent), &arguments.chosen.roles, &formats)?;
