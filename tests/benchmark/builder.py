@@ -1,6 +1,7 @@
 """rolecast itself: cold builds, and the lock."""
 
 import shutil
+import subprocess
 from pathlib import Path
 
 from measure import Figure, measure, size_of
@@ -21,6 +22,8 @@ class Builder:
         self.place = world.directory / "rolecast"
         self.store = self.place / "store"
         self.out = self.place / "out"
+        self.built = self.place / "built"
+        """There when the store and the outputs are what a cold build leaves, and nothing was built after it."""
         self.log = world.directory / "log" / "rolecast.txt"
 
     def build(self, project: str, *more: str, out: Path | None = None, store: Path | None = None) -> Figure:
@@ -34,43 +37,52 @@ class Builder:
         """What a cold build leaves in the store: with the older version of a package, which is updated later."""
         return "older" if self.world.older else "plain"
 
+    def anew(self, project: str) -> Figure:
+        """From packages to all outputs, with an empty store."""
+        # Whoever was killed while it was measured may have left it mounted.
+        if (self.place / "xfs").is_mount():
+            subprocess.run(["umount", self.place / "xfs"], check=True)
+        shutil.rmtree(self.place, ignore_errors=True)
+        figure = self.build(project)
+        self.built.touch()
+        return figure
+
     def cold(self) -> None:
-        """From packages to all outputs, with an empty store; the last store stays for what comes after."""
-        runs = []
-        for project in ["plain"] * (COLD_RUNS - 1) + [self.first]:
-            shutil.rmtree(self.place, ignore_errors=True)
-            runs.append(self.build(project))
-        self.results.add("cold/rolecast", runs)
-        self.results.tell("bytes of the outputs", size_of(self.out))
-        self.results.tell("bytes of the store", size_of(self.store))
+        """Cold builds; the last store stays for what comes after."""
+        name = "cold/rolecast"
+        with self.results.cell(name):
+            while self.results.lacks(name, COLD_RUNS):
+                is_last = not self.results.lacks(name, COLD_RUNS - 1)
+                self.results.add(name, self.anew(self.first if is_last else "plain"))
+                self.results.tell("bytes of the outputs", size_of(self.out))
+                self.results.tell("bytes of the store", size_of(self.store))
+        if self.results.lacks(name, COLD_RUNS):
+            # Whatever keeps the older package from being built keeps nothing else from being measured.
+            self.world.older = None
 
     def ready(self) -> None:
-        """Sees to it that there are outputs."""
-        if not self.out.exists():
-            print("  building once: there are no outputs yet", flush=True)
-            self.build(self.first)
-
-    def begin_changes(self) -> None:
         """Sees to it that there is what a cold build leaves, and nothing that was built after it."""
-        mark = self.place / "changed"
-        if mark.exists():
-            shutil.rmtree(self.place)
-        self.ready()
-        mark.touch()
+        if not self.built.exists():
+            print("  building once: there is no store yet that a cold build left", flush=True)
+            self.anew(self.first)
 
     def lock(self) -> None:
         """Locking with an index that was read before: the image file, and one that wants a single package."""
-        places = {name: self.world.copy(name, self.world.projects / "plain") for name in ("lock", "small")}
-        shrink(places["small"])
         store = self.world.directory / "fetch"
-        for name, place in places.items():
+        for name in ("lock", "small"):
+            place = self.world.copy(name, self.world.projects / "plain")
+            if name == "small":
+                shrink(place)
             command = self.world.rolecast("lock", place / IMAGE, *self.world.offline(), store=store)
-            runs = []
-            # The first run may have to unpack the index into the store.
-            for _ in range(RUNS + 1):
-                (place / LOCK).unlink(missing_ok=True)
-                runs.append(measure(command, self.log))
-            self.results.add(f"{name}/rolecast", runs[1:])
+            with self.results.cell(f"{name}/rolecast"):
+                is_warm = False
+                while self.results.lacks(f"{name}/rolecast", RUNS):
+                    (place / LOCK).unlink(missing_ok=True)
+                    figure = measure(command, self.log)
+                    # The first run may have to unpack the index into the store.
+                    if is_warm:
+                        self.results.add(f"{name}/rolecast", figure)
+                    is_warm = True
         self.results.tell("bytes of the indexes", self.world.index_bytes())
 
 
@@ -79,6 +91,7 @@ def shrink(project: Path) -> None:
     shutil.rmtree(project / "profiles")
     (project / "profiles").mkdir()
     (project / "profiles/small.toml").write_text('packages = ["base-files"]\n', encoding="utf-8")
+    (project / "profiles/tools.toml").write_text('extends = "small"\n', encoding="utf-8")
     text = (project / IMAGE).read_text(encoding="utf-8")
     version = next(line for line in text.splitlines() if line.startswith("version"))
     distribution = text.split("[distribution]", 1)[1].split("\n[", 1)[0]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from results import Results
 
-WIDTH, LEFT, RIGHT = 760, 170, 150
+WIDTH, LEFT, RIGHT = 760, 180, 150
 BAR, GAP, HEAD = 22, 8, 34
 
 STYLE = """
@@ -30,6 +30,7 @@ PANELS = (
         (
             ("rolecast", "cold/rolecast", "own"),
             ("mkosi", "cold/mkosi", "other"),
+            ("mkosi, each image alone", "cold/mkosi alone", "other"),
             ("mmdebstrap, no disk", "cold/mmdebstrap", "other"),
             ("floor", "cold/floor", "least"),
         ),
@@ -39,6 +40,7 @@ PANELS = (
         (
             ("rolecast", "file changed/rolecast", "own"),
             ("mkosi", "file changed/mkosi", "other"),
+            ("mkosi, each image alone", "file changed/mkosi alone", "other"),
             ("mmdebstrap, no disk", "cold/mmdebstrap", "other"),
             ("copying and hashing", "file changed/copy", "least"),
         ),
@@ -51,18 +53,16 @@ def draw(results: Results) -> str:
     parts: list[str] = []
     y = 0
     for title, bars in PANELS:
-        figures = [(label, kind, figure) for label, name, kind in bars if (figure := results.figure(name))]
-        if not figures:
-            continue
-        longest = max(figure.cpu for _, _, figure in figures)
+        figures = [(label, kind, results.figure(name)) for label, name, kind in bars]
+        longest = max((figure.cpu for _, _, figure in figures if figure), default=0) or 1
         parts.append(f'<text class="title" x="8" y="{y + 20}">{escape(title)}</text>')
         y += HEAD
         for label, kind, figure in figures:
-            length = max(2.0, (WIDTH - LEFT - RIGHT) * figure.cpu / longest)
+            length = max(2.0, (WIDTH - LEFT - RIGHT) * figure.cpu / longest) if figure else 0.0
             middle = y + BAR - 6
             parts.append(f'<text x="{LEFT - 8}" y="{middle}" text-anchor="end">{escape(label)}</text>')
             parts.append(f'<rect class="{kind}" x="{LEFT}" y="{y}" width="{length:.1f}" height="{BAR}" rx="3"/>')
-            value = f"{shown(figure.cpu)} CPU s, {shown(figure.wall)} s"
+            value = f"{shown(figure.cpu)} CPU s, {shown(figure.wall)} s" if figure else "not measured"
             parts.append(f'<text class="value" x="{LEFT + length + 8:.1f}" y="{middle}">{value}</text>')
             y += BAR + GAP
         y += GAP

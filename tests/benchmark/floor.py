@@ -24,6 +24,8 @@ from roles import BEFORE, LAYER_OF, dracut
 from tools import Tools
 from world import SOURCE, World
 
+PARTS = ("unpack", "configure", "initrd", "squashfs", "gzip", "output")
+
 UNPACK = """
 mkdir -p "$1"
 cd "$1"
@@ -83,20 +85,33 @@ class Floor:
 
     def all(self, builder: Builder) -> None:
         """All parts, and their sum."""
+        builder.ready()
         shutil.rmtree(self.place, ignore_errors=True)
         self.place.mkdir(parents=True)
-        builder.ready()
-        parts = {"unpack": self.unpack(), "configure": self.configure(), "initrd": self.initrd()}
-        shutil.rmtree(self.place)
-        self.distinct(builder.out)
-        parts["squashfs"] = self.squashfs()
-        parts["gzip"] = self.gzip()
-        parts["output"] = copy_and_hash(builder.out, self.world.directory / "floor-copy", self.log)
-        shutil.rmtree(self.place)
-        for name, figure in parts.items():
-            self.results.add(f"floor/{name}", [figure])
-        total = sum(list(parts.values())[1:], start=parts["unpack"])
-        self.results.add("cold/floor", [total])
+        try:
+            self.parts(builder.out)
+        finally:
+            shutil.rmtree(self.place)
+        figures = [figure for part in PARTS if (figure := self.results.figure(f"floor/{part}"))]
+        if len(figures) == len(PARTS):
+            self.results.add_first("cold/floor", sum(figures[1:], start=figures[0]))
+
+    def parts(self, out: Path) -> None:
+        """Each part once; what one needs of another is done for it where that was measured before."""
+        results = self.results
+        results.measure("floor/unpack", self.unpack)
+        with results.cell("floor/configure"):
+            if results.lacks("floor/initrd"):
+                results.add_first("floor/configure", self.configure())
+        results.measure("floor/initrd", self.initrd)
+        # Memory is wanted for what comes.
+        for place in self.place.iterdir():
+            shutil.rmtree(place) if place.is_dir() else place.unlink()
+        self.distinct(out)
+        results.measure("floor/squashfs", self.squashfs)
+        results.measure("floor/gzip", self.gzip)
+        copy = self.world.directory / "floor-copy"
+        results.measure("floor/output", lambda: copy_and_hash(out, copy, self.log))
 
     def listed(self, *layers: str) -> Path:
         """A file that lists the packages of layers."""

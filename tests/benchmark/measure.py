@@ -1,11 +1,14 @@
 """What a command costs: wall time, processor time of all its processes, memory, bytes written."""
 
+import contextlib
 import dataclasses
 import os
+import select
+import signal
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 
@@ -28,6 +31,10 @@ class Figure:
         return Figure(self.wall + other.wall, self.cpu + other.cpu, memory, self.written + other.written)
 
 
+LIMIT = 900.0
+"""Seconds after which a command is ended: no case takes so long on a machine that can be measured on."""
+
+
 class Failed(Exception):
     """A command did not succeed, or something that is needed is not there."""
 
@@ -42,10 +49,9 @@ def measure(
     command: Sequence[str | Path],
     log: Path,
     *,
-    directory: Path | None = None,
-    environment: Mapping[str, str] | None = None,
+    limit: float = LIMIT,
 ) -> Figure:
-    """Runs a command, which has to succeed; what it says goes to the end of `log`."""
+    """Runs a command, which has to succeed within `limit` seconds; what it says goes to the end of `log`."""
     log.parent.mkdir(parents=True, exist_ok=True)
     words = [str(word) for word in command]
     with log.open("a", encoding="utf-8") as said, Group() as group:
@@ -54,18 +60,18 @@ def measure(
         begun = time.perf_counter()
         process = subprocess.Popen(
             words,
-            cwd=directory,
-            env={**os.environ, **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=said,
             preexec_fn=group.enter,
         )
         try:
-            # When this returns it has ended and is not waited for yet: its accounts are complete, and still there.
-            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+            # When it has ended it is not waited for yet: its accounts are complete, and still there.
+            if not ends(process.pid, limit):
+                raise Failed(f"`… {' '.join(words)[-100:]}` was ended after {limit:.0f} s: see the end of {log}")
         except BaseException:
             process.kill()
+            group.kill()
             process.wait()
             raise
         wall = time.perf_counter() - begun
@@ -77,6 +83,15 @@ def measure(
         raise Failed(f"`… {' '.join(words)[-100:]}` ended with {process.returncode}: see the end of {log}")
     cpu = usage.ru_utime + usage.ru_stime if counted is None else counted
     return Figure(wall, cpu, usage.ru_maxrss * 1024, written)
+
+
+def ends(pid: int, limit: float) -> bool:
+    """Waits until a process has ended; no longer than `limit` seconds."""
+    descriptor = os.pidfd_open(pid)
+    try:
+        return bool(select.select([descriptor], [], [], limit)[0])
+    finally:
+        os.close(descriptor)
 
 
 def size_of(directory: Path) -> int:
@@ -128,6 +143,13 @@ class Group:
         """Moves this process into the group; called between fork and exec."""
         if self.place:
             (self.place / "cgroup.procs").write_text(str(os.getpid()), encoding="ascii")
+
+    def kill(self) -> None:
+        """Ends all that runs in the group."""
+        if self.place:
+            for pid in (self.place / "cgroup.procs").read_text(encoding="ascii").split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
 
     def processor_time(self) -> float | None:
         """Seconds so far."""

@@ -28,9 +28,17 @@ What has to be there before the packages lies beside what is laid over them."""
 def mmdebstrap(world: World, tools: Tools, results: Results, place: Path) -> None:
     """The three roles, one after the other."""
     place = place / "mmdebstrap"
-    log = world.directory / "log" / "mmdebstrap.txt"
     shutil.rmtree(place, ignore_errors=True)
-    total: Figure | None = None
+    try:
+        results.measure("cold/mmdebstrap", lambda: roles(world, tools, place))
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def roles(world: World, tools: Tools, place: Path) -> Figure:
+    """Builds them, and gives what all of them cost."""
+    log = world.directory / "log" / "mmdebstrap.txt"
+    figures = []
     for role, layer in LAYER_OF.items():
         (place / "work").mkdir(parents=True, exist_ok=True)
         extra = place / f"{role}.extra"
@@ -42,8 +50,5 @@ def mmdebstrap(world: World, tools: Tools, results: Results, place: Path) -> Non
         names = ",".join(package["name"] for package in layers["base"] + layers[layer])
         script = SCRIPT.format(suite=SUITE)
         words = ["sh", "-c", script, "sh", place / "work", names, extra, place / role, world.repository]
-        figure = measure(tools.inside(words), log)
-        total = total + figure if total else figure
-    if total:
-        results.add("cold/mmdebstrap", [total])
-    shutil.rmtree(place)
+        figures.append(measure(tools.inside(words), log))
+    return sum(figures[1:], start=figures[0])

@@ -3,6 +3,8 @@
 import dataclasses
 from pathlib import Path
 
+import floor
+from growth import PACKAGES, ROLES
 from measure import Figure
 from results import Results
 
@@ -10,16 +12,20 @@ BEGIN = "<!-- Written by `tests/benchmark/run docs`. -->"
 END = "<!-- End of what it writes. -->"
 
 CASES = (
-    ("cold", "cold: packages to all outputs"),
-    ("nothing changed", "nothing changed"),
-    ("file changed", "one overlay file changed: all outputs"),
-    ("file changed, one disk", "one overlay file changed: one disk"),
-    ("package updated", "one package updated: all outputs"),
-    ("package added to rack", "one package added to `rack`: all outputs"),
-    ("package added to base", "one package added to `base`: all outputs"),
+    ("cold", "cold: packages to all outputs", ("rolecast", "mkosi", "mkosi alone", "mmdebstrap", "floor")),
+    ("nothing changed", "nothing changed", ("rolecast", "mkosi")),
+    ("file changed", "one overlay file changed: all outputs", ("rolecast", "mkosi", "mkosi alone", "copy")),
+    ("file changed, reflinks", "one overlay file changed: all outputs, with reflinks", ("rolecast", "copy")),
+    ("file changed, one disk", "one overlay file changed: one disk", ("rolecast", "mkosi")),
+    ("package updated", "one package updated: all outputs", ("rolecast",)),
+    ("package added to rack", "one package added to `rack`: all outputs", ("rolecast", "mkosi")),
+    ("package added to base", "one package added to `base`: all outputs", ("rolecast",)),
+    ("lock", "lock", ("rolecast",)),
+    ("small", "lock of one package", ("rolecast",)),
 )
-TOOLS = ("rolecast", "mkosi", "mmdebstrap", "floor", "copy")
-IN_MEMORY = ("mkosi", "mmdebstrap", "floor")
+"""What is measured, its name, and of which tools."""
+SHOWN = {"mkosi alone": "mkosi, each image by itself", "copy": "copying and hashing the outputs"}
+IN_MEMORY = ("mkosi", "mkosi alone", "mmdebstrap", "floor")
 """Those that work in memory where there is enough of it."""
 
 
@@ -40,8 +46,8 @@ def aims(results: Results) -> list[Aim]:
 
     def ratio(what: str, aim: str, over: str, under: str, most: float, part: str, *, least: bool = False) -> None:
         one, other = results.figure(over), results.figure(under)
-        if not one or not other:
-            found.append(Aim(what, aim, "not measured", None))
+        if not one or not other or not getattr(other, part):
+            found.append(Aim(what, aim, missing(results, over, under), None))
             return
         value = getattr(one, part) / getattr(other, part)
         unit = "s" if part == "wall" else "CPU s"
@@ -57,6 +63,9 @@ def aims(results: Results) -> list[Aim]:
     for part, name in (("cpu", "CPU"), ("wall", "wall")):
         what = f"cold, all roles, {name}: mkosi / rolecast"
         ratio(what, "at least 4", "cold/mkosi", "cold/rolecast", 4, part, least=True)
+    for part, name in (("cpu", "CPU"), ("wall", "wall")):
+        what = f"cold, all roles, {name}: mkosi, each image by itself / rolecast"
+        ratio(what, "at least 4", "cold/mkosi alone", "cold/rolecast", 4, part, least=True)
     for part, name in (("cpu", "CPU"), ("wall", "wall")):
         ratio(f"cold, all roles, {name}: rolecast / floor", "at most 1.4", "cold/rolecast", "cold/floor", 1.4, part)
     nothing = results.figure("nothing changed/rolecast")
@@ -79,9 +88,10 @@ def aims(results: Results) -> list[Aim]:
     own = [name for name in results.kept["figures"] if name.endswith("/rolecast")]
     memory = max((run.memory for name in own for run in results.runs(name)), default=None)
     bound("largest process of any build", "under 500 MiB", memory and memory / 2**20, 500, "{:.0f} MiB")
-    growth = results.fact("bytes that the store grew by")
-    grown = None if growth is None else float(growth) / 2**20
-    bound("store, for one overlay file", "under 2 MiB", grown, 2, "{:.2f} MiB")
+    for fact, name in ((" for one disk", "one disk"), ("", "all outputs")):
+        growth = results.fact(f"bytes that the store grew by{fact}")
+        grown = None if growth is None else float(growth) / 2**20
+        bound(f"store, for one overlay file, {name}", "under 2 MiB", grown, 2, "{:.2f} MiB")
     return found
 
 
@@ -93,18 +103,20 @@ def aims_table(results: Results) -> str:
 
 
 def tools_table(results: Results) -> str:
-    """Every tool in every case."""
+    """Every tool in every case, and what is missing of them."""
     rows = []
-    for case, name in CASES:
-        for tool in TOOLS:
+    for case, name, tools in CASES:
+        for tool in tools:
             figure = results.figure(f"{case}/{tool}")
-            if figure:
-                written = None if tool in IN_MEMORY and results.fact("in memory") else figure.written
-                rows.append((name, SHOWN[tool], *cells(figure, written)))
-    return table(("case", "tool", "wall s", "CPU s", "largest process MiB", "written MB"), rows)
+            written = None if not figure or (tool in IN_MEMORY and results.fact("in memory")) else figure.written
+            shown = cells(figure, written) if figure else (missing(results, f"{case}/{tool}"), "", "", "")
+            rows.append((name, SHOWN.get(tool, tool), str(len(results.runs(f"{case}/{tool}"))), *shown))
+    return table(("case", "tool", "runs", "wall s", "CPU s", "largest process MiB", "written MB"), rows)
 
 
-SHOWN = {"copy": "copying and hashing the outputs"} | {tool: tool for tool in TOOLS if tool != "copy"}
+def missing(results: Results, *names: str) -> str:
+    """Why there is no figure of a name."""
+    return "failed" if any(name in results.failed() for name in names) else "not measured"
 
 
 def cells(figure: Figure, written: int | None) -> tuple[str, ...]:
@@ -115,21 +127,23 @@ def cells(figure: Figure, written: int | None) -> tuple[str, ...]:
 
 def parts_table(results: Results) -> str:
     """What the floor is made of."""
-    names = [name for name in results.kept["figures"] if name.startswith("floor/")]
-    rows = [(name.removeprefix("floor/"), *cells(figure, 0)[:2]) for name in names if (figure := results.figure(name))]
-    return table(("part of the floor", "wall s", "CPU s"), rows) if rows else ""
+    rows = []
+    for part in floor.PARTS:
+        figure = results.figure(f"floor/{part}")
+        rows.append((part, *(cells(figure, 0)[:2] if figure else (missing(results, f"floor/{part}"), ""))))
+    return table(("part of the floor", "wall s", "CPU s"), rows)
 
 
 def growth_table(results: Results) -> str:
     """What more roles and more packages cost."""
     rows = []
-    for name in results.kept["figures"]:
-        kind, _, count = name.partition("/")
-        figure = results.figure(name)
-        if figure and kind in ("roles", "packages", "lock of packages"):
-            rows.append((kind, count, *cells(figure, figure.written)))
-    head = ("growth in", "how many", "wall s", "CPU s", "largest process MiB", "written MB")
-    return table(head, rows) if rows else ""
+    for kind, counts in (("roles", ROLES), ("packages", PACKAGES), ("lock of packages", PACKAGES)):
+        for count in counts:
+            name = f"{kind}/{count}"
+            figure = results.figure(name)
+            shown = cells(figure, figure.written) if figure else (missing(results, name), "", "", "")
+            rows.append((kind, str(count), *shown))
+    return table(("growth in", "how many", "wall s", "CPU s", "largest process MiB", "written MB"), rows)
 
 
 def machine(results: Results) -> str:
@@ -146,7 +160,7 @@ def machine(results: Results) -> str:
 
 
 def text(results: Results) -> str:
-    """All of it."""
+    """All of it; what is missing is marked."""
     parts = [machine(results), aims_table(results), tools_table(results), parts_table(results), growth_table(results)]
     return "\n\n".join(part for part in parts if part)
 
@@ -168,7 +182,7 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 def is_number(cell: str) -> bool:
     """Whether a cell stands at the right."""
-    return cell.replace(".", "", 1).isdigit() or cell in ("", "in memory")
+    return cell.replace(".", "", 1).isdigit() or cell in ("", "in memory", "failed", "not measured")
 
 
 def write_docs(results: Results, page: Path) -> None:

@@ -20,10 +20,10 @@ BEFORE = {"base": "base-before", "region": "region-before"}
 """What has to be there before a layer's packages are configured."""
 
 
-def removed(layer: str) -> list[str]:
-    """What the profiles remove from a layer and the one under it."""
+def removed(layers: list[str]) -> list[str]:
+    """What the profiles remove from layers and the one under them."""
     found = []
-    for name in dict.fromkeys(("base", layer)):
+    for name in dict.fromkeys(("base", *layers)):
         profile = tomllib.loads((SOURCE / f"profiles/{name}.toml").read_text(encoding="utf-8"))
         for section in (profile, *profile.get("when", {}).values()):
             found += section.get("remove", [])
