@@ -22,6 +22,7 @@ pub mod provenance;
 pub mod root;
 pub mod sbom;
 pub mod sums;
+mod superseded;
 pub mod tarball;
 pub mod update;
 

@@ -19,7 +19,7 @@ use super::boot::{self, BootParts};
 use super::disk::{self, Identity};
 use super::manifest::{BootFacts, Document, Manifest, Output, PackageFacts, RootFacts, SignerFacts, TreeFacts};
 use super::root::{self, Root};
-use super::{lint, netboot, parts, provenance, sbom, sums, tarball, update};
+use super::{lint, netboot, parts, provenance, sbom, sums, superseded, tarball, update};
 
 /// Version of everything that is pressed: changes with any change to what the same root becomes (a format break).
 pub const VERSION: u32 = 2;
@@ -166,8 +166,10 @@ pub(super) fn pour(
     Ok(store.pour(wanted, &|bytes| task.advance(bytes))?)
 }
 
-/// Writes the manifest, whose text is `text`, and the list of everything that it names.
+/// Writes the manifest, whose text is `text`, and the list of everything that it names; what the build before left beside
+/// that is removed.
 pub(super) fn list(manifest: &Manifest, text: &[u8], directory: &Path) -> Result<(), Report> {
+    superseded::remove(directory, manifest).map_err(Diagnostic::from)?;
     files::write_atomically(&directory.join("manifest.json"), text).map_err(Diagnostic::from)?;
     let mut listed: BTreeMap<String, Digest> =
         manifest.files().map(|(file, sha256)| (file.to_owned(), sha256)).collect();

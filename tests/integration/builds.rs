@@ -1,6 +1,6 @@
 //! Whole builds of the small world: the same bytes whatever happens around and during a build. Offline; needs root.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -71,6 +71,34 @@ fn a_second_build_has_nothing_to_do() {
     outcome.succeeds();
     assert_manifest_is_true(&rolecast.output);
     assert_ne!(manifest(&rolecast.output), undisturbed());
+}
+
+/// An update's files bear identifiers of the root in their names. Once they stayed when the next build made others.
+#[test]
+fn an_update_that_was_built_anew_takes_the_place_of_the_former() {
+    let world = World::new();
+    let project = world.project();
+    let rolecast = world.rolecast(&project);
+    let mut builds = Vec::new();
+    for text in ["one\n", "another\n"] {
+        project.write("overlays/base/etc/issue.net", text);
+        rolecast.build(IMAGE, &["--format", "update", "--format", "tar"]).succeeds();
+        let folder = rolecast.output.join(ROLE).join(format!("{ROLE}.update"));
+        let entries = fs::read_dir(folder).expect("just built");
+        let files: BTreeSet<String> =
+            entries.map(|entry| format!("{ROLE}.update/{}", entry.expect("ours").file_name().display())).collect();
+        let manifest = Outputs::new(&rolecast.output, ROLE).manifest();
+        let outputs = manifest["outputs"].as_array().expect("a list of outputs");
+        let named = outputs.iter().map(|output| output["file"].as_str().expect("a path").to_owned());
+        assert_eq!(files, named.filter(|file| file.contains(".update/")).collect());
+        builds.push(files);
+    }
+    assert_ne!(builds[0], builds[1], "the names are those of one root, so nothing was tried");
+    rolecast.build(IMAGE, &["--format", "update"]).succeeds();
+    assert!(
+        Outputs::new(&rolecast.output, ROLE).tarball().is_file(),
+        "a format that was not built again was taken away"
+    );
 }
 
 /// Some formats of a role whose formats are all kept are written, not pressed: and are what they are when built alone.
