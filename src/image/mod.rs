@@ -26,4 +26,4 @@ mod superseded;
 pub mod tarball;
 pub mod update;
 
-pub use press::{Pressed, Request, VERSION, origins, press};
+pub use press::{Prepared, Pressed, Request, VERSION, origins, prepare};

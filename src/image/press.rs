@@ -90,59 +90,77 @@ pub struct Pressed {
 /// An output before it is written: its format, its path from the role's directory, its content.
 type Planned = (Format, String, Recipe);
 
-/// Lints the root, and writes every output and the manifest into `directory`.
+/// A role whose outputs are ready to be written: what they are made of is in the store.
+pub struct Prepared<'a> {
+    request: &'a Request<'a>,
+    sealed: Option<Sealed>,
+    planned: Vec<Planned>,
+    bills: Vec<sbom::Document>,
+}
+
+/// Lints the root, and brings everything into the store that the outputs are made of.
 ///
 /// # Errors
-/// When a lint finds something, a part is missing, or the directory cannot be written. Files that were whole before
-/// stay whole.
-pub fn press(
-    request: &Request<'_>,
-    directory: &Path,
-    store: &Store,
-    progress: &dyn Progress,
-) -> Result<Pressed, Report> {
+/// When a lint finds something, or a part is missing.
+pub fn prepare<'a>(request: &'a Request<'a>, store: &Store, progress: &dyn Progress) -> Result<Prepared<'a>, Report> {
     let for_maas = request.formats.contains(&Format::Tar);
     lint::check(request.role, request.tree, store, for_maas)?;
     parts::take(store, &request.base, request.formats)?;
-    let sealed = request.initrd.map(|initrd| seal(request, initrd, store, progress)).transpose()?;
-    let planned = plan_outputs(request, sealed.as_ref(), store, progress)?;
-    let mut wanted: Vec<Wanted<'_>> = planned
-        .iter()
-        .map(|(_, file, recipe)| Wanted { recipe, path: Some(directory.join(file)), expected: None })
-        .collect();
-    // The manifest gives the root's digest too: an update holds it as a file, else it is hashed beside the disk that it is in.
-    let squashfs = sealed.as_ref().map(|sealed| &sealed.root.squashfs);
-    let root = squashfs.map(|root| wanted.iter().position(|file| file.recipe.is_same(root)).unwrap_or(wanted.len()));
-    let alone = squashfs.filter(|_| root == Some(wanted.len()));
-    wanted.extend(alone.map(|recipe| Wanted { recipe, path: None, expected: None }));
-    let write = || pour(request.role, &wanted, directory, store, progress);
+    let plan = || -> Result<_, Report> {
+        let sealed = request.initrd.map(|initrd| seal(request, initrd, store, progress)).transpose()?;
+        let planned = plan_outputs(request, sealed.as_ref(), store, progress)?;
+        Ok((sealed, planned))
+    };
     let describe = || {
         let _task = progress.begin(&format!("describe {}", request.role), 0, Unit::Things);
         sbom::documents(request, store)
     };
-    let (poured, bills) = rayon::join(write, describe);
-    let (poured, bills) = (poured?, bills?);
-    let outputs: Vec<Output> = planned
-        .iter()
-        .zip(&poured)
-        .map(|((format, file, _), Poured { digest, size })| Output {
-            format: *format,
-            file: file.clone(),
-            size: *size,
-            sha256: *digest,
-        })
-        .collect();
-    let root = sealed.as_ref().zip(root).map(|(sealed, root)| root_facts(sealed, poured[root]));
-    let boot = sealed.as_ref().map(|sealed| boot_facts(request, sealed, store)).transpose()?;
-    let documents = documents(request, bills, &outputs, directory)?;
-    let manifest = manifest(request, root, boot, outputs, documents);
-    let text = manifest.to_text().map_err(|error| Diagnostic::error(Kind::Internal, error.to_string()))?;
-    list(&manifest, text.as_bytes(), directory)?;
+    let (planned, bills) = rayon::join(plan, describe);
+    let ((sealed, planned), bills) = (planned?, bills?);
     parts::tell(store, &request.base)?;
-    let key = origins_key(&manifest.tree.digest);
-    store.record(&key, vec![request.stored, request.base], &request.stored)?;
-    let recipes = planned.into_iter().map(|(_, file, recipe)| (file, recipe)).collect();
-    Ok(Pressed { manifest, recipes })
+    Ok(Prepared { request, sealed, planned, bills })
+}
+
+impl Prepared<'_> {
+    /// Writes every output and the manifest into `directory`.
+    ///
+    /// # Errors
+    /// When the directory cannot be written, or an object of the store was altered. Files that were whole before stay whole.
+    pub fn deliver(self, directory: &Path, store: &Store, progress: &dyn Progress) -> Result<Pressed, Report> {
+        let Self { request, sealed, planned, bills } = self;
+        let mut wanted: Vec<Wanted<'_>> = planned
+            .iter()
+            .map(|(_, file, recipe)| Wanted { recipe, path: Some(directory.join(file)), expected: None })
+            .collect();
+        // The manifest gives the root's digest too: an update holds it as a file, else it is hashed beside the disk that it
+        // is in.
+        let squashfs = sealed.as_ref().map(|sealed| &sealed.root.squashfs);
+        let root =
+            squashfs.map(|root| wanted.iter().position(|file| file.recipe.is_same(root)).unwrap_or(wanted.len()));
+        let alone = squashfs.filter(|_| root == Some(wanted.len()));
+        wanted.extend(alone.map(|recipe| Wanted { recipe, path: None, expected: None }));
+        let poured = pour(request.role, &wanted, directory, store, progress)?;
+        let outputs: Vec<Output> = planned
+            .iter()
+            .zip(&poured)
+            .map(|((format, file, _), Poured { digest, size })| Output {
+                format: *format,
+                file: file.clone(),
+                size: *size,
+                sha256: *digest,
+            })
+            .collect();
+        let root = sealed.as_ref().zip(root).map(|(sealed, root)| root_facts(sealed, poured[root]));
+        let boot = sealed.as_ref().map(|sealed| boot_facts(request, sealed, store)).transpose()?;
+        let documents = documents(request, bills, &outputs, directory)?;
+        let manifest = manifest(request, root, boot, outputs, documents);
+        let text = manifest.to_text().map_err(|error| Diagnostic::error(Kind::Internal, error.to_string()))?;
+        list(&manifest, text.as_bytes(), directory)?;
+        let key = origins_key(&manifest.tree.digest);
+        store.record(&key, vec![request.stored, request.base], &request.stored)?;
+        let recipes = planned.into_iter().map(|(_, file, recipe)| (file, recipe)).collect();
+        Ok(Pressed { manifest, recipes })
+    }
 }
 
 /// Writes the files of a role's directory; returns digest and size of each, in order.

@@ -16,8 +16,9 @@ use crate::digest::Digest;
 use crate::format::Recipe;
 use crate::format::authenticode::Signer;
 use crate::image::manifest::Manifest;
+use crate::layer::Laid;
 use crate::lock::{self, Lock, Update};
-use crate::plan::{self, Plan};
+use crate::plan::{self, Plan, RolePlan};
 use crate::remote::Remote;
 use crate::report::{Diagnostic, Kind, Progress, Report};
 use crate::sys::files;
@@ -200,17 +201,14 @@ impl<'a> Build<'a> {
             Some(tools) => Some(self.initrd(&plan, tools, &workshop)?),
             None => None,
         };
-        let mut built = Vec::new();
-        for (role, ready) in plan.roles.iter().zip(ready) {
+        let waiting = plan.roles.iter().zip(&ready).filter(|(_, ready)| ready.is_none()).filter_map(|(role, _)| {
             let top = role.layers.last().and_then(|layer| laid[*layer].as_ref());
-            let tools = laid[plan.tools].as_ref();
-            match (ready, top) {
-                (Some(ready), _) => built.push(ready),
-                (None, Some(top)) => built.push(self.press(&plan, role, &lock, top, tools, initrd.as_ref())?),
-                (None, None) => {}
-            }
-        }
-        Ok(built)
+            top.map(|top| (role, top))
+        });
+        let waiting: Vec<(&RolePlan, &Laid)> = waiting.collect();
+        let tools = laid[plan.tools].as_ref();
+        let mut pressed = self.press(&plan, &lock, &waiting, tools, initrd.as_ref())?.into_iter();
+        Ok(ready.into_iter().filter_map(|ready| ready.or_else(|| pressed.next())).collect())
     }
 
     pub(super) fn plan(&self, lock: &Lock) -> Result<Plan, Report> {

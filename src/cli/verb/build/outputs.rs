@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use rayon::prelude::*;
+
 use crate::digest::{Digest, Key};
 use crate::image::kept::Part;
 use crate::image::manifest::PackageFacts;
 use crate::image::{self, Pressed, delivered, kept};
-use crate::layer::root::{self, Image};
+use crate::layer::root::{self, Image, RoleRoot};
 use crate::layer::{Laid, initrd};
 use crate::lock::{self, Lock};
 use crate::plan::materials::{Material, materials};
@@ -114,45 +116,82 @@ impl Build<'_> {
         plan.roles.iter().map(|role| kept::key(&self.outputs_key(plan, role, lock))).collect()
     }
 
+    /// Presses roles, each with what it stands on, into their directories; in their order.
     pub(super) fn press(
         &self,
         plan: &Plan,
-        role: &RolePlan,
         lock: &Lock,
-        top: &Laid,
+        waiting: &[(&RolePlan, &Laid)],
         tools: Option<&Laid>,
         initrd: Option<&Content>,
-    ) -> Result<Built, Report> {
-        let spec = &self.project.spec;
+    ) -> Result<Vec<Built>, Report> {
+        let (store, progress) = (&self.world.store, self.progress);
+        let orders: Vec<Order<'_>> =
+            waiting.iter().map(|(role, top)| self.order(plan, lock, role, top)).collect::<Result<_, _>>()?;
+        let requests: Vec<image::Request<'_>> =
+            orders.iter().map(|order| self.request(plan, lock, order, tools, initrd)).collect();
+        // One after another, with all processors: what roles have in common is compressed by the first of them.
+        let prepared: Vec<image::Prepared<'_>> =
+            requests.iter().map(|request| image::prepare(request, store, progress)).collect::<Result<_, _>>()?;
+        // Side by side: each writes and hashes bytes of its own.
+        let delivered: Vec<Result<Built, Report>> = orders
+            .par_iter()
+            .zip(prepared)
+            .map(|(Order { key, directory, .. }, prepared)| {
+                let pressed = prepared.deliver(directory, store, progress)?;
+                kept::keep(store, key, directory, &pressed)?;
+                let Pressed { manifest, recipes } = pressed;
+                delivered::remember(store, key, directory, &manifest)?;
+                Ok(Built { directory: directory.clone(), manifest, recipes, reused: false })
+            })
+            .collect();
+        delivered.into_iter().collect()
+    }
+
+    /// A role's root, and all else that is told of it.
+    fn order<'p>(&self, plan: &Plan, lock: &Lock, role: &'p RolePlan, top: &'p Laid) -> Result<Order<'p>, Report> {
         let directory = self.directory(role);
-        let key = self.outputs_key(plan, role, lock);
+        files::make_directory(&directory).map_err(Diagnostic::from)?;
         let layers: Vec<String> = role.layers.iter().map(|layer| plan.layers[*layer].name.clone()).collect();
+        let spec = &self.project.spec;
         let names =
             Image { name: &spec.name, version: &spec.version, layers: &layers, agent: &self.agent, epoch: plan::EPOCH };
         let root = root::assemble(role, top, names, &self.world.store)?;
         if root.reused {
             self.progress.reused(&format!("root of {}", role.name));
         }
-        let boots = plan::boots(&role.formats);
-        let options = spec.options.iter().map(|(name, value)| (name.clone(), value.to_string())).collect();
+        let (key, materials) = (self.outputs_key(plan, role, lock), self.materials(role, lock));
+        Ok(Order { role, base: top.digest, key, directory, layers, materials, root })
+    }
+
+    fn request<'o>(
+        &'o self,
+        plan: &Plan,
+        lock: &'o Lock,
+        order: &'o Order<'_>,
+        tools: Option<&'o Laid>,
+        initrd: Option<&Content>,
+    ) -> image::Request<'o> {
+        let spec = &self.project.spec;
+        let Order { role, base, layers, materials, root, .. } = order;
         let dates = lock.archives.iter().flat_map(|archive| &archive.suites).map(|suite| suite.date);
-        let request = image::Request {
+        image::Request {
             image: &spec.name,
             version: &spec.version,
             role: &role.name,
-            layers: &layers,
+            layers,
             distribution: &lock.distribution,
             lock: Digest::of(lock::write(lock).as_bytes()),
             locked: lock,
-            materials: &self.materials(role, lock),
-            options,
+            materials,
+            options: spec.options.iter().map(|(name, value)| (name.clone(), value.to_string())).collect(),
             released: dates.max().unwrap_or(plan::EPOCH),
             tree: &root.tree,
             shown: root.tree.digest(),
             stored: root.stored,
-            base: top.digest,
+            base: *base,
             tools: tools.map_or(&root.tree, |tools| &tools.tree),
-            initrd: initrd.copied().filter(|_| boots),
+            initrd: initrd.copied().filter(|_| plan::boots(&role.formats)),
             signer: self.signer,
             kernel_arguments: &role.kernel_arguments,
             formats: &role.formats,
@@ -160,14 +199,21 @@ impl Build<'_> {
             state: role.state.iter().map(|state| format!("/{}", state.path)).collect(),
             packages: packages(plan, role),
             epoch: plan::EPOCH,
-        };
-        files::make_directory(&directory).map_err(Diagnostic::from)?;
-        let pressed = image::press(&request, &directory, &self.world.store, self.progress)?;
-        kept::keep(&self.world.store, &key, &directory, &pressed)?;
-        let Pressed { manifest, recipes } = pressed;
-        delivered::remember(&self.world.store, &key, &directory, &manifest)?;
-        Ok(Built { directory, manifest, recipes, reused: false })
+        }
     }
+}
+
+/// A role that is to be pressed.
+struct Order<'p> {
+    role: &'p RolePlan,
+    /// The stored configured tree that it stands on.
+    base: Digest,
+    /// What decides its outputs.
+    key: Key,
+    directory: PathBuf,
+    layers: Vec<String>,
+    materials: Vec<Material>,
+    root: RoleRoot,
 }
 
 /// The packages of a role's layers, for the manifest.
