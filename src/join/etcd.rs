@@ -138,7 +138,8 @@ pub(super) fn vote(view: &View<'_>) -> Turn {
     }
     let peers = view.peers()?;
     let Some(members) = quorum(peers) else {
-        return Err(wait(match others_are_new(view, peers) {
+        // Without a quorum nobody writes: all of them wait for each other.
+        return Err(wait_briefly(match others_are_new(view, peers) {
             true => "its own member of etcd to start".to_owned(),
             false => absent(view, peers),
         }));
@@ -267,6 +268,22 @@ mod tests {
         assert_eq!(bench.action(), Action::PromoteMember);
         bench.facts.etcd = Some(Etcd { has_data: true, running: true, healthy: true, leads: false });
         assert_eq!(bench.keeps().etcd, EtcdRecord::Member);
+    }
+
+    #[test]
+    fn a_member_that_was_cut_off_looks_for_its_quorum_every_second() {
+        let mut alone = Bench::joined("region-1");
+        alone.facts.etcd = Some(Etcd { has_data: true, running: true, healthy: false, leads: false });
+        for peer in alone.facts.peers.iter_mut().flatten() {
+            (peer.answer, peer.says) = (Answer::Nothing("no route".into()), None);
+        }
+        let waits = |bench: &Bench| match bench.next().decision {
+            Decision::Wait(wait) => (wait.what.contains("a quorum of etcd"), wait.soon),
+            other => panic!("does not wait: {other:?}"),
+        };
+        assert_eq!(waits(&alone), (true, true));
+        // A newcomer may wait for days: its peers are not switched on yet.
+        assert_eq!(waits(&Bench::fresh("region-2")), (true, false));
     }
 
     #[test]
