@@ -41,7 +41,9 @@ if [ -e seed ]; then
     mount --bind -o ro seed root/var/lib/cloud/seed/nocloud
 fi
 
-exec env SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 SYSTEMD_NSPAWN_LOCK=0 systemd-nspawn --quiet --directory=root --boot \
+# What an image sets for its network (sysctl.d(5)) is its own namespace's, and takes effect.
+exec env SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 SYSTEMD_NSPAWN_LOCK=0 SYSTEMD_NSPAWN_API_VFS_WRITABLE=network \
+    systemd-nspawn --quiet --directory=root --boot \
     --register=no --keep-unit --settings=no --link-journal=no --resolv-conf=off --timezone=off --console=read-only \
     --network-namespace-path="$network" --capability=CAP_NET_ADMIN,CAP_NET_RAW \
     --machine="$machine" --hostname=localhost --uuid="$id"

@@ -7,6 +7,10 @@ use crate::spec::Cluster;
 use super::stage::{Failure, Outcome, Stage};
 use super::{Begins, CONTAINERS, Scenario, operator, rotation};
 
+/// etcd's own client, as a voter.
+pub(super) const ETCDCTL: &str =
+    "etcdctl --cacert /etc/rolecast/ca.pem --cert /etc/rolecast/node.pem --key /etc/etcd/node.key";
+
 /// Who comes in the dead region's place.
 const SUCCESSOR: &str = "region-9";
 
@@ -123,12 +127,6 @@ impl Stage<'_> {
     /// etcd's members, as `etcdctl member list` has them: ID, status, name, peer URLs, client URLs, whether a learner.
     pub fn members(&self, from: &str) -> Result<String, Failure> {
         let address = self.machine(from)?.identity().address;
-        self.shell(
-            from,
-            &format!(
-                "etcdctl --cacert /etc/rolecast/ca.pem --cert /etc/rolecast/node.pem --key /etc/etcd/node.key \
-                 --endpoints https://{address}:2379 member list"
-            ),
-        )
+        self.shell(from, &format!("{ETCDCTL} --endpoints https://{address}:2379 member list"))
     }
 }

@@ -5,8 +5,10 @@
 
 use std::time::Duration;
 
+use crate::lab::machine::Exec;
 use crate::lab::timeline::measure::{self, Of};
 
+use super::departed::ETCDCTL;
 use super::stage::{Failure, Stage};
 use super::suite::OTHER_STATION;
 use super::{Begins, CONTAINERS, Outcome, Scenario};
@@ -16,6 +18,10 @@ const LONG: Duration = Duration::from_secs(30);
 
 /// How long a cut lasts where none should.
 const SHORT: Duration = Duration::from_secs(12);
+
+/// Seconds after which every voter is part of etcd's quorum again. TCP that was left to its own retransmissions would be silent
+/// for as long again as the cut lasted.
+const QUORUM_WITHIN: u64 = 20;
 
 /// The leader alone on one side.
 pub const LEADER_ALONE: Scenario = Scenario {
@@ -138,9 +144,14 @@ pub const REGIONS_APART: Scenario = Scenario {
 
 fn heal(stage: &mut Stage<'_>) -> Outcome {
     let healed = stage.heal()?;
+    stage.expect_within("every voter to be part of etcd's quorum", stage.patience(QUORUM_WITHIN), |stage| {
+        stage.cast.voters.iter().try_fold(true, |all, voter| Ok(all && stage.votes(voter)?))
+    })?;
+    let quorum = stage.recorder.now() - healed;
+    stage.seconds("heal to every voter in etcd's quorum", quorum, Some(8.0));
     stage.wait_whole()?;
     let whole = stage.recorder.now() - healed;
-    stage.seconds("heal to whole", whole, None);
+    stage.seconds("heal to whole", whole, Some(15.0));
     stage.check_members()
 }
 
@@ -163,6 +174,13 @@ fn refs(names: &[String]) -> Vec<&str> {
 }
 
 impl Stage<'_> {
+    /// Whether a voter's own etcd answers with a quorum behind it.
+    fn votes(&self, name: &str) -> Result<bool, Failure> {
+        let address = self.machine(name)?.identity().address;
+        let asks = format!("{ETCDCTL} --endpoints https://{address}:2379 --command-timeout 1s get rolecast");
+        Ok(self.machine(name)?.exec(&Exec::shell(&asks))?.succeeded())
+    }
+
     /// The requests of another client.
     fn client(&self, index: usize, writes: bool) -> Result<Of, Failure> {
         let client = self.clients.get(index).ok_or_else(|| Failure("there is no such client".into()))?;
