@@ -20,7 +20,7 @@ pub(super) const REPAIRED_WITHIN: u64 = 75;
 
 impl Stage<'_> {
     /// Waits until the cluster is whole: all members, one leader, every other region streams and one is in sync, one
-    /// holder of the virtual address, and the client gets through.
+    /// holder of the virtual address, and every client gets through.
     pub fn wait_whole(&self) -> Result<Duration, Failure> {
         self.wait_whole_within(self.patience(WHOLE_WITHIN))
     }

@@ -210,7 +210,7 @@ impl Stage<'_> {
         Ok(self.wait(what, limit, |stage| Ok(success(stage)))? + effect - fault)
     }
 
-    /// Waits until reads and writes of the first client have come through for a while ([`Pace::settled`]) without a
+    /// Waits until reads and writes of every client have come through for a while ([`Pace::settled`]) without a
     /// failure, at least every second one of those that were due.
     pub fn wait_served(&self, limit: Duration) -> Result<Duration, Failure> {
         let Pace { period, settled, .. } = self.pace();
@@ -230,7 +230,8 @@ impl Stage<'_> {
                 let failed = recent.clone().any(|request| request.failure.is_some());
                 !failed && recent.by_ref().count() as u128 >= enough
             };
-            Ok(served(stage.reads()) && served(stage.writes()))
+            let mut clients = stage.clients.iter().map(Client::index);
+            Ok(clients.all(|client| served(Of { client, writes: false }) && served(Of { client, writes: true })))
         })
     }
 }
