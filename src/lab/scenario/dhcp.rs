@@ -14,13 +14,17 @@ use super::{Begins, CONTAINERS, Scenario};
 const STATION: &str = "guest";
 
 /// udhcpc tells its script what it got (udhcpc(8): the event is the argument, the rest variables). The script gives the
-/// card the address, or a renewal, which comes to that address alone, would find nobody; and it writes the lease down.
+/// card the address, or a renewal, which comes to that address alone, would find nobody; and it writes the lease down. A
+/// client that is bound is told to renew (SIGUSR1), and one that has renewed is done.
 const SCRIPT: &str = "#!/bin/sh\n\
     case \"$1\" in\n\
     deconfig) ip -4 addr flush dev \"$interface\" ;;\n\
-    bound) ip addr add \"$ip/$mask\" dev \"$interface\"; echo \"bound $ip $serverid $lease\" ;;\n\
-    renew) echo \"renew $ip $serverid $lease\" ;;\n\
+    bound) ip addr add \"$ip/$mask\" dev \"$interface\"; echo \"bound $ip $serverid $lease\"; kill -USR1 $PPID ;;\n\
+    renew) echo \"renew $ip $serverid $lease\"; kill $PPID ;;\n\
     esac\n";
+
+/// How long a client tries before it begins anew.
+const TRIES: Duration = Duration::from_secs(12);
 
 /// With each rack dead in turn.
 pub const LEASES: Scenario = Scenario {
@@ -79,19 +83,20 @@ fn obtain(stage: &mut Stage<'_>, when: &str, known: Option<&Lease>) -> Result<Le
     Ok(lease)
 }
 
-/// Runs the client until it has a lease, has it renew (SIGUSR1), and ends it. Gives what its script wrote.
+/// Runs the client until it has a lease and has renewed it. Gives what its script wrote.
 fn udhcpc(stage: &Stage<'_>, known: Option<&Lease>) -> Result<String, Failure> {
     let script = script(stage);
     crate::sys::files::write_atomically(&script, SCRIPT.as_bytes()).map_err(Diagnostic::from)?;
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o700))
         .map_err(|error| Failure(format!("cannot make `{}` executable: {error}", script.display())))?;
-    let wanted = known.map(|lease| format!("-r {}", lease.address)).unwrap_or_default();
-    let run = format!(
-        "udhcpc -f -i eth0 -t 5 -T 2 -A 2 {wanted} -s {} & client=$!; sleep 8; kill -USR1 $client; sleep 4; kill $client; wait",
-        script.display()
-    );
     let namespace = stage.lab.network().station_namespace(STATION);
-    let program = Program::new("ip", ["netns", "exec", &namespace, "sh", "-c", &run]);
+    let (tries, script) = (TRIES.as_secs().to_string(), script.to_string_lossy().into_owned());
+    let mut words = vec!["netns", "exec", &namespace, "timeout", &tries, "udhcpc", "-f", "-i", "eth0"];
+    words.extend(["-t", "5", "-T", "2", "-A", "2", "-s", &script]);
+    if let Some(lease) = known {
+        words.extend(["-r", &lease.address]);
+    }
+    let program = Program::new("ip", words);
     let said = program.limit(Duration::from_secs(60)).ask();
     let said =
         said.map_err(|error| Diagnostic::error(Kind::World, error.to_string()).hint("`apt-get install udhcpc`"))?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::lab::machine::BackEnd;
 use crate::seed::{Planted, Terms, plant};
+use crate::spec::Cluster;
 use crate::ticket::Secret;
 
 use super::departed::rename;
@@ -132,13 +133,18 @@ fn namesake(stage: &Stage<'_>, rack: &str, other: &str) -> Result<Planted, Failu
     let mut cluster = stage.cluster()?;
     cluster.nodes.retain(|node| node.name != other);
     rename(&mut cluster, rack, other);
+    seed_in(stage, cluster, rack, other)
+}
+
+/// A seed for the card that `rack` has, as that of `name` in a cluster that is not quite the image file's.
+fn seed_in(stage: &Stage<'_>, mut cluster: Cluster, rack: &str, name: &str) -> Result<Planted, Failure> {
     cluster.dhcp.clear();
     let lab = stage.lab.secrets().read()?;
     let mut vault = lab.clone();
     vault.complete(stage.spec, &cluster, rotation::now())?;
     // Otherwise the right seed would be the older one.
     (vault.generation, vault.issued) = (lab.generation, lab.issued);
-    let mut planted = plant(stage.spec, &cluster, other, &vault, Terms::default())?;
+    let mut planted = plant(stage.spec, &cluster, name, &vault, Terms::default())?;
     planted.mac = Some(stage.machine(rack)?.identity().mac.clone());
     Ok(planted)
 }
@@ -182,7 +188,7 @@ pub const UNREACHABLE_PEERS: Scenario = Scenario {
     },
 };
 
-/// A rack is given a region's seed.
+/// In the image file that made a rack's seed, the machine is a region.
 pub const WRONG_ROLE: Scenario = Scenario {
     name: "seed-for-another-role",
     number: 9,
@@ -192,13 +198,26 @@ pub const WRONG_ROLE: Scenario = Scenario {
     run: |stage| {
         let rack = new_rack(stage)?;
         let region = stage.cast.regions[1].clone();
-        stage.fault(&format!("{rack} is given the seed of {region}"));
-        stage.seed_of(&rack, &region, |_| {})?;
+        stage.fault(&format!("{rack} is given a seed for the role of {region}"));
+        // For its own card and address: a mistake of one word, and nobody else's address is taken meanwhile.
+        let seed = promoted(stage, &rack, &region)?;
+        stage.machine(&rack)?.set_seed(Some(&seed.nocloud()))?;
         stage.start(&[&rack])?;
         says(stage, &rack, "role")?;
         put_right(stage, &rack)
     },
 };
+
+/// The seed of `rack` in a cluster where it has the role of `region`.
+fn promoted(stage: &Stage<'_>, rack: &str, region: &str) -> Result<Planted, Failure> {
+    let mut cluster = stage.cluster()?;
+    let role = cluster.nodes.iter().find(|node| node.name == region).map(|node| node.role.clone());
+    let role = role.ok_or_else(|| Failure(format!("the image file has no `{region}`")))?;
+    for node in cluster.nodes.iter_mut().filter(|node| node.name == rack) {
+        node.role.clone_from(&role);
+    }
+    seed_in(stage, cluster, rack, rack)
+}
 
 /// The clock is wrong by years.
 pub const WRONG_CLOCK: Scenario = Scenario {
