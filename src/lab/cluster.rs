@@ -247,6 +247,8 @@ impl Lab {
         for name in KEPT {
             tools::remove(&directory.join(name))?;
         }
+        // A run that was killed may have been writing one of them.
+        files::remove_abandoned(&directory).map_err(Diagnostic::from)?;
         tools::remove(&directory.join("lab.json"))?;
         // Both may hold what is not the lab's.
         let _ = fs::remove_dir(&directory);

@@ -271,6 +271,8 @@ fn what_a_killed_run_leaves_is_removed() {
         let id = wait_for("the ledger", BOOTED_WITHIN, || Ok(id(&place.lab()))).expect("it gets that far");
         std::thread::sleep(after);
         started.kill();
+        // Once half a file stayed, with secrets in it, when the kill came while that was being brought to the disk.
+        fs::write(place.lab().join(".secrets.toml.17-0.part"), "half").expect("the lab's folder is ours");
         let found = place.traces(&id).len();
         let again = rolecast.run(&up).fails();
         assert!(again.contains("there is a lab in"), "{again}");

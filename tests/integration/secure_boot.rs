@@ -304,6 +304,7 @@ fn a_signed_image_boots_where_secure_boot_is_enforced() {
 
 /// Its firmware is told a file name by DHCP, loads that over TFTP and verifies it: kernel, command line, initrd and root.
 #[test]
+#[ignore = "six minutes of a processor: tests/run --test integration -- --ignored signed_program"]
 fn a_machine_without_a_disk_boots_the_signed_program_from_the_network() {
     let _turn = turn::beside_another();
     let signed = Signed::get();
