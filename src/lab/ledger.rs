@@ -29,7 +29,8 @@ const FORMAT: u32 = 1;
 pub struct Written {
     /// [`FORMAT`].
     format: u32,
-    /// Begins the name of everything outside of the directory: `rolecast-CLUSTER-XXXXXX`.
+    /// Begins the name of everything outside of the directory: `rolecast-`, the cluster's name, `-` and what tells this lab
+    /// from others of it.
     pub id: String,
     /// The cluster's name.
     pub cluster: String,

@@ -7,10 +7,6 @@ use crate::spec::Cluster;
 use super::stage::{Failure, Outcome, Stage};
 use super::{Begins, CONTAINERS, Scenario, operator, rotation};
 
-/// etcd's own client, as a voter.
-pub(super) const ETCDCTL: &str =
-    "etcdctl --cacert /etc/rolecast/ca.pem --cert /etc/rolecast/node.pem --key /etc/etcd/node.key";
-
 /// Who comes in the dead region's place.
 const SUCCESSOR: &str = "region-9";
 
@@ -126,7 +122,15 @@ impl Stage<'_> {
 
     /// etcd's members, as `etcdctl member list` has them: ID, status, name, peer URLs, client URLs, whether a learner.
     pub fn members(&self, from: &str) -> Result<String, Failure> {
-        let address = self.machine(from)?.identity().address;
-        self.shell(from, &format!("{ETCDCTL} --endpoints https://{address}:2379 member list"))
+        self.shell(from, &self.etcdctl(from, "member list")?)
+    }
+
+    /// A command line for a voter's shell: etcd's own client asks the member on that machine.
+    pub(super) fn etcdctl(&self, voter: &str, words: &str) -> Result<String, Failure> {
+        let address = self.machine(voter)?.identity().address;
+        Ok(format!(
+            "etcdctl --cacert /etc/rolecast/ca.pem --cert /etc/rolecast/node.pem --key /etc/etcd/node.key \
+             --endpoints https://{address}:2379 {words}"
+        ))
     }
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 use crate::lab::machine::Exec;
 use crate::lab::timeline::measure::{self, Of};
 
-use super::departed::ETCDCTL;
 use super::stage::{Failure, Stage};
 use super::suite::OTHER_STATION;
 use super::{Begins, CONTAINERS, Outcome, Scenario};
@@ -176,8 +175,7 @@ fn refs(names: &[String]) -> Vec<&str> {
 impl Stage<'_> {
     /// Whether a voter's own etcd answers with a quorum behind it.
     fn votes(&self, name: &str) -> Result<bool, Failure> {
-        let address = self.machine(name)?.identity().address;
-        let asks = format!("{ETCDCTL} --endpoints https://{address}:2379 --command-timeout 1s get rolecast");
+        let asks = self.etcdctl(name, "--command-timeout 1s get rolecast")?;
         Ok(self.machine(name)?.exec(&Exec::shell(&asks))?.succeeded())
     }
 
