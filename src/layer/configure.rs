@@ -1,173 +1,204 @@
-//! From a layer's step to its configured tree, at most once for a key.
+//! From a layer's step to its configured tree, at most once for what decides it.
 //!
-//! Owns the workshop of a build: which checkouts are on disk, what is asked of the sandbox's inside, and what the store
-//! remembers of it. What configuring *is* lies in `scripts`, `lay`, `capture` and `settle`.
+//! Owns which packages are configured in which layer's step and which come last, and what the store remembers of it. Where
+//! that is done is the `workshop`'s, what configuring *is* lies in `scripts`, `lay`, `capture` and `settle`.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{Digest, Key};
 use crate::plan::{Before, LayerStep};
 use crate::report::{Diagnostic, Kind as Problem, Report};
-use crate::store::{Scratch, Store};
-use crate::sys::files::Context as _;
-use crate::sys::sandbox::{Helper, Mode, Sandbox};
+use crate::store::{Store, StoreError};
 use crate::tree::{Content, Kind, Meta, Node, Origin, Tree, TreePath};
 
 use super::accounts::{Account, Accounts};
-use super::inside::{Answer, Configure, Request, Run, Stored, Task};
-use super::{lay, unpack};
+use super::inside::{Configure, Request};
+use super::lay;
+use super::leaves::{self, Asked};
+use super::settle::settle;
+use super::unpack::{self, Unpacked};
+use super::workshop::{Laid, Listener, Progress, Workshop};
 
-/// A configured layer.
-#[derive(Clone, Debug)]
-pub struct Laid {
+/// A layer over its parents without the packages that are laid last.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Core {
     /// Digest of the stored tree (of its dump with places).
-    pub digest: Digest,
-    /// The tree: parents' layers and this one.
-    pub tree: Arc<Tree>,
+    tree: Digest,
+    /// The packages that are laid last, of this layer and of those below it.
+    leaves: Vec<Asked>,
 }
 
-/// What a workshop is doing, for whoever shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// So many packages of the layer are unpacked.
-    Unpacked {
-        /// How many.
-        done: usize,
-        /// Of how many.
-        total: usize,
-    },
-    /// A step begins.
-    Step(String),
-    /// A program in the sandbox wrote a line.
-    Line(String),
-    /// A step is over; CPU time of it and all that it ran.
-    Took(String, Duration),
+impl Core {
+    /// Digest of the stored tree.
+    pub fn tree(&self) -> Digest {
+        self.tree
+    }
+
+    /// The digests of the packages that are laid last.
+    pub fn leaves(&self) -> impl Iterator<Item = Digest> {
+        self.leaves.iter().map(|asked| asked.package.sha256)
+    }
 }
 
-/// Takes progress; called from several threads.
-pub type Listener<'a> = &'a (dyn Fn(Progress) + Sync);
-
-/// A program to run over a laid tree.
-#[derive(Clone, Debug)]
-pub struct Job<'a> {
-    /// Names the result in the store: everything that decides it.
-    pub key: Key,
-    /// For `SOURCE_DATE_EPOCH`.
-    pub epoch: i64,
-    /// Files to lay first: path without leading `/` into a directory that is there (`run` and `tmp` are), permission
-    /// bits, bytes.
-    pub files: &'a [(&'a str, u16, &'a [u8])],
-    /// Program and arguments.
-    pub command: &'a [&'a str],
-    /// Paths of files to store afterwards.
-    pub outputs: &'a [&'a str],
+/// What a whole tree is for, which decides the packages that are laid last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A role's root: all of them.
+    Root,
+    /// What the initrd is made from: not those of other layers that an initrd takes nothing of, so that it stays as it is
+    /// when one is added.
+    Initrd,
 }
 
-/// Where the layers of one build are configured.
-#[derive(Debug)]
-pub struct Workshop<'a> {
-    store: &'a Store,
-    helper: Helper,
-    /// Found when it is first needed: a build that finds everything in the store starts nothing.
-    sandbox: OnceLock<Sandbox>,
-    scratch: Scratch,
-    /// Directories of the checkouts on disk, the uppermost first, by their trees. The inner lock is held while one is
-    /// made, so that two children of one parent wait for one checkout.
-    checkouts: Mutex<BTreeMap<Digest, Slot>>,
-    next: AtomicUsize,
-    /// Where the working directory goes when something failed in it.
-    kept: Mutex<Option<PathBuf>>,
-}
-
-/// The directories of one checkout, once it is made.
-type Slot = Arc<Mutex<Option<Vec<String>>>>;
-
-/// What the store remembers of a configured layer.
+/// What the store remembers of a tree that was made.
 #[derive(Serialize, Deserialize)]
-struct Configured {
+struct Made {
     tree: Digest,
 }
 
-impl<'a> Workshop<'a> {
-    /// A workshop over `store`; `helper` starts our own executable.
-    ///
-    /// # Errors
-    /// When the store does not take a working directory.
-    pub fn new(store: &'a Store, helper: Helper) -> Result<Self, Report> {
-        let scratch = store.scratch("layers").map_err(Diagnostic::from)?;
-        let workshop = Self {
-            store,
-            helper,
-            sandbox: OnceLock::new(),
-            scratch,
-            checkouts: Mutex::default(),
-            next: AtomicUsize::new(0),
-            kept: Mutex::default(),
-        };
-        workshop.sweep();
-        Ok(workshop)
-    }
-
-    /// The way to isolate programs here, tried once. Asked for before anything is downloaded, it tells a person in time.
-    ///
-    /// # Errors
-    /// When there is none: why not, and what to do about it.
-    pub fn sandbox(&self) -> Result<&Sandbox, Report> {
-        if let Some(sandbox) = self.sandbox.get() {
-            return Ok(sandbox);
-        }
-        let sandbox = Sandbox::probe(self.helper.clone(), self.scratch.path())?;
-        Ok(self.sandbox.get_or_init(|| sandbox))
-    }
-
-    /// Removes what killed builds left and the store could not: files that belong to ids of the namespace.
-    fn sweep(&self) {
-        let Ok(entries) = fs::read_dir(self.store.root().join("scratch")) else { return };
-        for lock in entries.filter_map(|entry| Some(entry.ok()?.path())) {
-            let directory = lock.with_extension("");
-            if lock.extension().is_none_or(|extension| extension != "held") || !directory.exists() {
-                continue;
-            }
-            // A running build holds its lock.
-            let held = fs::File::options().write(true).open(&lock).and_then(|file| Ok(file.try_lock()?).map(|()| file));
-            if held.is_ok() {
-                self.remove(&directory);
-                let _ = fs::remove_file(&lock);
-            }
-        }
-    }
-
-    /// The layer of `step` configured over `parent`: out of the store where it is there, else made.
+impl Workshop<'_> {
+    /// The core of `step` over that of its parent: out of the store where it is there, else made. The parent is asked for
+    /// when the layer's own packages are unpacked.
     ///
     /// # Errors
     /// A package that is refused, files that do not fit together, a maintainer script that fails (with the end of its
-    /// output and how to look at what it left), no space.
-    pub fn configured(&self, step: &LayerStep, parent: Option<&Laid>, listener: Listener<'_>) -> Result<Laid, Report> {
-        if let Some(laid) = self.remembered(&step.key)? {
-            return Ok(laid);
+    /// output and how to look at what it left), no space; and whatever `parent` answers.
+    pub fn configured(
+        &self,
+        step: &LayerStep,
+        parent: impl FnOnce() -> Result<Option<Core>, Report>,
+        listener: Listener<'_>,
+    ) -> Result<Core, Report> {
+        if let Some(core) = core(self.store, &step.key)? {
+            return Ok(core);
         }
         let _held = self.store.hold(&step.key).map_err(Diagnostic::from)?;
         // Another build may have made it while this one waited.
-        if let Some(laid) = self.remembered(&step.key)? {
-            return Ok(laid);
+        if let Some(core) = core(self.store, &step.key)? {
+            return Ok(core);
         }
+        let own = step.packages.iter().map(|package| Asked { layer: step.name.clone(), package: package.clone() });
+        let mut asked: Vec<Asked> = own.collect();
         let done = AtomicUsize::new(0);
-        let unpacked = unpack::unpack_all(self.store, &step.packages, &|_| {
+        let mut unpacked = unpack::unpack_all(self.store, &asked, &|| {
             let done = done.fetch_add(1, Ordering::Relaxed) + 1;
             listener(Progress::Unpacked { done, total: step.packages.len() });
         })?;
-        let parent_tree = parent.map(|parent| &*parent.tree);
-        let mut laid = lay::lay(self.store, &step.name, parent_tree, &unpacked, step.epoch)?;
+        let parent = parent()?;
+        if let Some(parent) = &parent {
+            unpacked.extend(unpack::unpack_all(self.store, &parent.leaves, &|| {})?);
+            asked.extend(parent.leaves.iter().cloned());
+        }
+        let is_leaf = leaves::leaves(&unpacked, &step.before.files);
+        let (mut acting, mut leaves) = (Vec::new(), Vec::new());
+        for ((asked, unpacked), is_leaf) in asked.into_iter().zip(unpacked).zip(is_leaf) {
+            if is_leaf { leaves.push(asked) } else { acting.push((asked, unpacked)) }
+        }
+        let parent = parent.map(|parent| parent.tree);
+        let tree = match parent {
+            Some(parent) if acting.is_empty() && step.before.is_empty() => parent,
+            parent => self.core(step, parent, acting, listener)?,
+        };
+        let core = Core { tree, leaves };
+        let objects = objects(tree, &self.store.tree(&tree).map_err(Diagnostic::from)?);
+        self.store.record(&step.key, objects, &core).map_err(Diagnostic::from)?;
+        Ok(core)
+    }
+
+    /// The tree of `packages` configured over `parent`, with what `step` puts in place before. Its name in the store is what
+    /// goes in, so that a package which is laid last changes nothing here.
+    fn core(
+        &self,
+        step: &LayerStep,
+        parent: Option<Digest>,
+        packages: Vec<(Asked, Unpacked)>,
+        listener: Listener<'_>,
+    ) -> Result<Digest, Report> {
+        let mut key = Key::new("layer.core", 1).input("step", step.alone.digest());
+        if let Some(parent) = parent {
+            key = key.input("parent", parent);
+        }
+        for (Asked { layer, package }, _) in &packages {
+            key = key.input(format!("package {}:{} of {layer}", package.name, package.architecture), package.sha256);
+        }
+        if let Some(Made { tree }) = self.store.result(&key).map_err(Diagnostic::from)? {
+            return Ok(tree);
+        }
+        let _held = self.store.hold(&key).map_err(Diagnostic::from)?;
+        if let Some(Made { tree }) = self.store.result(&key).map_err(Diagnostic::from)? {
+            return Ok(tree);
+        }
+        let parent = parent.map(|tree| self.laid(tree)).transpose()?;
+        let packages: Vec<Unpacked> = packages.into_iter().map(|(_, unpacked)| unpacked).collect();
+        let mut laid = lay::lay(self.store, parent.as_ref().map(|parent| &*parent.tree), &packages, step.epoch)?;
         self.lay_before(&mut laid.tree, step)?;
+        self.made(&key, step, &step.before, parent.as_ref(), laid, listener)
+    }
+
+    /// The whole tree of `step`: its core, and over it the packages that are laid last. Where the store has it the core is
+    /// not needed.
+    ///
+    /// # Errors
+    /// As [`Workshop::configured`].
+    pub fn whole(
+        &self,
+        step: &LayerStep,
+        core: Option<Core>,
+        purpose: Purpose,
+        listener: Listener<'_>,
+    ) -> Result<Laid, Report> {
+        let key = step.whole();
+        if let Some(tree) = whole_tree(self.store, step)? {
+            return self.laid(tree);
+        }
+        let Some(core) = core else {
+            let message = format!("the layer `{}` is no longer in the store", step.name);
+            return Err(Diagnostic::error(Problem::World, message)
+                .note("another program removed it while it was about to be used")
+                .hint("run again: what is missing is made anew")
+                .into());
+        };
+        let _held = self.store.hold(&key).map_err(Diagnostic::from)?;
+        if let Some(tree) = whole_tree(self.store, step)? {
+            return self.laid(tree);
+        }
+        let below = self.laid(core.tree)?;
+        let mut packages = unpack::unpack_all(self.store, &core.leaves, &|| {})?;
+        packages.retain(|package| {
+            purpose == Purpose::Root || package.layer == step.name || !leaves::is_for_people(package)
+        });
+        if packages.is_empty() {
+            let objects = objects(core.tree, &below.tree);
+            self.store.record(&key, objects, &Made { tree: core.tree }).map_err(Diagnostic::from)?;
+            return Ok(below);
+        }
+        let laid = lay::lay(self.store, Some(&below.tree), &packages, step.epoch)?;
+        if !laid.is_configured {
+            let tree = self.made(&key, step, &Before::default(), Some(&below), laid, listener)?;
+            return self.laid(tree);
+        }
+        let store = |bytes: &[u8]| Ok::<_, StoreError>(Content::whole(self.store.put(bytes)?, bytes.len() as u64));
+        let tree = settle(laid.tree, step.epoch, store).map_err(Diagnostic::from)?;
+        let digest = self.store.put_tree(&tree).map_err(Diagnostic::from)?;
+        self.store.record(&key, objects(digest, &tree), &Made { tree: digest }).map_err(Diagnostic::from)?;
+        Ok(Laid { digest, tree: Arc::new(tree), over: Some(core.tree) })
+    }
+
+    /// Runs the scripts of what was laid over `parent`, and records the tree that they leave.
+    fn made(
+        &self,
+        key: &Key,
+        step: &LayerStep,
+        before: &Before,
+        parent: Option<&Laid>,
+        laid: lay::Laid,
+        listener: Listener<'_>,
+    ) -> Result<Digest, Report> {
         // The sandbox sees the store's files, and no network to bring others from.
         self.store.bring_tree(&laid.tree).map_err(Diagnostic::from)?;
         let request = Configure {
@@ -181,128 +212,23 @@ impl<'a> Workshop<'a> {
             laid: self.store.put_tree(&laid.tree).map_err(Diagnostic::from)?,
             epoch: step.epoch,
             preinsts: laid.preinsts,
-            accounts: accounts(&step.before),
-            debconf: debconf(&step.before),
+            accounts: accounts(before),
+            debconf: debconf(before),
         };
         let (directory, lower) = (request.directory.clone(), request.lower.clone());
         let objects = self.ask(Request::Configure(request), &step.name, &directory, listener)?;
         let objects: Vec<Digest> = objects.into_iter().map(|(digest, _)| digest).collect();
-        let Some(&digest) = objects.first() else {
+        let Some(&tree) = objects.first() else {
             return Err(Diagnostic::error(Problem::Internal, "the sandbox configured a layer and named no tree").into());
         };
-        self.store.record(&step.key, objects, &Configured { tree: digest }).map_err(Diagnostic::from)?;
+        self.store.record(key, objects, &Made { tree }).map_err(Diagnostic::from)?;
         let own = ["upper", "lay"].map(|name| format!("{directory}/{name}"));
-        let lower = own.into_iter().chain(lower).collect();
-        *locked(&self.slot(&digest)) = Some(lower);
-        let tree = Arc::new(self.store.tree(&digest).map_err(Diagnostic::from)?);
-        Ok(Laid { digest, tree })
+        self.keep_checkout(&tree, own.into_iter().chain(lower).collect());
+        Ok(tree)
     }
 
-    fn remembered(&self, key: &Key) -> Result<Option<Laid>, Report> {
-        let result = self.store.result::<Configured>(key).map_err(Diagnostic::from)?;
-        let Some(Configured { tree: digest }) = result else { return Ok(None) };
-        let tree = Arc::new(self.store.tree(&digest).map_err(Diagnostic::from)?);
-        Ok(Some(Laid { digest, tree }))
-    }
-
-    /// Runs a program over a laid tree, which stays as it is; returns digest and size of each output, in order.
-    ///
-    /// # Errors
-    /// When the program fails, or an output is not there.
-    pub fn run(&self, laid: &Laid, job: &Job<'_>, listener: Listener<'_>) -> Result<Vec<(Digest, u64)>, Report> {
-        let remembered = || self.store.result::<Vec<(Digest, u64)>>(&job.key).map_err(Diagnostic::from);
-        if let Some(outputs) = remembered()? {
-            return Ok(outputs);
-        }
-        let _held = self.store.hold(&job.key).map_err(Diagnostic::from)?;
-        if let Some(outputs) = remembered()? {
-            return Ok(outputs);
-        }
-        let mut files = Vec::new();
-        for (path, mode, bytes) in job.files {
-            let digest = self.store.put(bytes).map_err(Diagnostic::from)?;
-            files.push(((*path).to_owned(), *mode, Stored { digest, size: bytes.len() as u64 }));
-        }
-        let directory = self.directory();
-        let request = Run {
-            directory: directory.clone(),
-            lower: self.checkout(laid, listener)?,
-            epoch: job.epoch,
-            files,
-            command: job.command.iter().map(|&word| word.to_owned()).collect(),
-            outputs: job.outputs.iter().map(|&path| path.to_owned()).collect(),
-        };
-        let outputs = self.ask(Request::Run(request), "run", &directory, listener)?;
-        let objects = outputs.iter().map(|(digest, _)| *digest).collect();
-        self.store.record(&job.key, objects, &outputs).map_err(Diagnostic::from)?;
-        Ok(outputs)
-    }
-
-    /// The directories of a tree's checkout, made where this build has none yet.
-    fn checkout(&self, laid: &Laid, listener: Listener<'_>) -> Result<Vec<String>, Report> {
-        let slot = self.slot(&laid.digest);
-        let mut checkout = locked(&slot);
-        if let Some(lower) = &*checkout {
-            return Ok(lower.clone());
-        }
-        self.store.bring_tree(&laid.tree).map_err(Diagnostic::from)?;
-        let directory = self.directory();
-        let request = Request::Checkout { tree: laid.digest, base: None, directory: directory.clone() };
-        self.ask(request, "checkout", &directory, listener)?;
-        Ok(checkout.insert(vec![directory]).clone())
-    }
-
-    fn slot(&self, tree: &Digest) -> Slot {
-        locked(&self.checkouts).entry(*tree).or_default().clone()
-    }
-
-    /// A name for a directory that no other step of this build has.
-    fn directory(&self) -> String {
-        self.next.fetch_add(1, Ordering::Relaxed).to_string()
-    }
-
-    /// Starts an inside for one request and waits for its end.
-    fn ask(
-        &self,
-        request: Request,
-        layer: &str,
-        directory: &str,
-        listener: Listener<'_>,
-    ) -> Result<Vec<(Digest, u64)>, Report> {
-        let store = self.store.root().to_owned();
-        let task = Task { store, scratch: self.scratch.path().to_owned(), request };
-        let mut inside = self.sandbox()?.start("layer")?;
-        let lost = |error: io::Error| {
-            Diagnostic::error(Problem::World, format!("the sandbox of the layer `{layer}` ended: {error}"))
-                .hint("was it killed? The next run does this step again")
-        };
-        inside.connection.send(&task).map_err(lost)?;
-        loop {
-            match inside.connection.receive::<Answer>().map_err(lost)? {
-                Answer::Step(step) => listener(Progress::Step(step)),
-                Answer::Line(line) => listener(Progress::Line(line)),
-                Answer::Took { step, milliseconds } => {
-                    listener(Progress::Took(step, Duration::from_millis(milliseconds)));
-                }
-                Answer::Done(digests) => return Ok(digests),
-                Answer::Failed { message, notes, hints, keep } => {
-                    let mut diagnostic = Diagnostic { notes, hints, ..Diagnostic::error(Problem::World, message) };
-                    diagnostic.notes.push(format!("in the layer `{layer}`"));
-                    if keep {
-                        let place = self.keep(layer).join(directory);
-                        let hint = format!("look at what it left: `rolecast enter {}`", place.display());
-                        diagnostic.hints.push(hint);
-                    }
-                    return Err(diagnostic.into());
-                }
-            }
-        }
-    }
-
-    /// Has the working directory kept when the workshop closes; returns where.
-    fn keep(&self, layer: &str) -> PathBuf {
-        let place = self.store.root().join("scratch").join(format!("failed-{layer}"));
-        locked(&self.kept).get_or_insert(place).clone()
+    fn laid(&self, digest: Digest) -> Result<Laid, Report> {
+        Ok(Laid { digest, tree: Arc::new(self.store.tree(&digest).map_err(Diagnostic::from)?), over: None })
     }
 
     /// Lays the files that have to be there before packages are configured.
@@ -330,75 +256,27 @@ impl<'a> Workshop<'a> {
     }
 }
 
-impl Drop for Workshop<'_> {
-    fn drop(&mut self) {
-        let path = self.scratch.path();
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(place) = kept {
-            self.remove(&place);
-            if fs::rename(path, &place).is_ok() {
-                return;
-            }
-        }
-        // As root the scratch removes itself; otherwise its files belong to ids that only the namespace owns.
-        if matches!(self.sandbox.get().map(Sandbox::mode), Some(Mode::User { .. })) {
-            self.remove(path);
-        }
-    }
-}
-
-impl Workshop<'_> {
-    fn remove(&self, directory: &Path) {
-        if !directory.exists() {
-            return;
-        }
-        let request = Request::Remove { directory: directory.to_owned() };
-        let task = Task { store: self.store.root().to_owned(), scratch: self.scratch.path().to_owned(), request };
-        if let Ok(mut inside) = self.sandbox().and_then(|sandbox| Ok(sandbox.start("layer")?)) {
-            let _ = inside.connection.send(&task);
-            let _ = inside.connection.receive::<Answer>();
-        }
-    }
-}
-
-/// The stored tree that configuring gave, where the store has the step.
+/// The core of the step named by `key`, where the store has it.
 ///
 /// # Errors
 /// When the store cannot be read.
-pub fn configured_tree(store: &Store, key: &Key) -> Result<Option<Digest>, Report> {
-    Ok(store.result::<Configured>(key)?.map(|configured| configured.tree))
+pub fn core(store: &Store, key: &Key) -> Result<Option<Core>, Report> {
+    Ok(store.result::<Core>(key).map_err(Diagnostic::from)?)
 }
 
-/// Opens a shell in what a failed step left: the directory that its message named.
+/// The whole tree of the step, where the store has it.
 ///
 /// # Errors
-/// When the directory is none such, or there is no terminal.
-pub fn enter(sandbox: &Sandbox, directory: &Path) -> Result<(), Report> {
-    let whole = fs::canonicalize(directory).on("find", directory).map_err(Diagnostic::from)?;
-    let parts = whole.parent().zip(whole.file_name());
-    let Some((scratch, name)) = parts.filter(|_| whole.join("lower.json").exists()) else {
-        let message = format!("`{}` is not what a failed step left", directory.display());
-        return Err(Diagnostic::error(Problem::Usage, message)
-            .hint("name the directory that the message named")
-            .into());
-    };
-    // `STORE/scratch/failed-LAYER/NUMBER`.
-    let store = scratch.ancestors().nth(2).unwrap_or(scratch).to_owned();
-    let request = Request::Enter { directory: name.to_string_lossy().into_owned() };
-    let mut inside = sandbox.start("layer")?;
-    let lost = |error: io::Error| Diagnostic::error(Problem::World, format!("the sandbox ended: {error}"));
-    inside.connection.send(&Task { store, scratch: scratch.to_owned(), request }).map_err(lost)?;
-    match inside.connection.receive::<Answer>().map_err(lost)? {
-        Answer::Failed { message, notes, hints, .. } => {
-            Err(Diagnostic { notes, hints, ..Diagnostic::error(Problem::World, message) }.into())
-        }
-        _ => Ok(()),
-    }
+/// When the store cannot be read.
+pub fn whole_tree(store: &Store, step: &LayerStep) -> Result<Option<Digest>, Report> {
+    Ok(store.result::<Made>(&step.whole()).map_err(Diagnostic::from)?.map(|made| made.tree))
 }
 
-/// A lock whose holder never leaves it half-changed.
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// What a result that names the tree stands on: the tree and the objects of its files.
+fn objects(digest: Digest, tree: &Tree) -> Vec<Digest> {
+    let contents: BTreeSet<Digest> =
+        tree.iter().filter_map(|(_, node)| node.content()).map(|content| content.place.object).collect();
+    std::iter::once(digest).chain(contents).collect()
 }
 
 fn accounts(before: &Before) -> Accounts {

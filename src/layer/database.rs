@@ -93,12 +93,12 @@ pub fn parse_status(text: &str) -> Vec<(Package, Stanza<'_>)> {
     stanzas.filter_map(|stanza| Some((Package::parse(stanza).ok()?, stanza))).collect()
 }
 
-/// The stanza of an unpacked package in `status`.
+/// The stanza of a package in `status`, with its state: `unpacked`, `installed`.
 ///
 /// A configuration file stands at its place already, so its digest is there too: what `dpkg --unpack` leaves for
 /// `dpkg --configure` to do (rename `X.dpkg-new`, note its MD5) is done. One that was laid before then counts as
 /// changed by the administrator, and is kept.
-pub fn status_stanza(unpacked: &Unpacked) -> String {
+pub fn status_stanza(unpacked: &Unpacked, state: &str) -> String {
     let Some(stanza) = Stanzas::new(&unpacked.stanza).next() else { return String::new() };
     let mut fields: BTreeMap<(usize, usize), (&str, String)> = BTreeMap::new();
     let place = |name: &str, index: usize| {
@@ -108,7 +108,7 @@ pub fn status_stanza(unpacked: &Unpacked) -> String {
     for (index, field) in stanza.fields().map_while(Result::ok).enumerate() {
         fields.insert(place(field.name, index), (field.name, field.value.to_owned()));
     }
-    fields.insert(place("Status", 0), ("Status", "install ok unpacked".to_owned()));
+    fields.insert(place("Status", 0), ("Status", format!("install ok {state}")));
     if !unpacked.conffiles.is_empty() {
         let mut lines = String::new();
         for conffile in &unpacked.conffiles {
@@ -148,6 +148,11 @@ pub fn interests(instance: &str, triggers: &str) -> Vec<Interest> {
             Some(Interest { trigger: words.next()?.to_owned(), package: format!("{instance}{suffix}") })
         })
         .collect()
+}
+
+/// Whether a package sets off triggers by name as it is unpacked (deb-triggers(5)).
+pub fn activates(triggers: &str) -> bool {
+    triggers.lines().any(|line| line.trim_start().starts_with("activate"))
 }
 
 /// The files of `triggers/`: `File` for paths, one for each other trigger's name.

@@ -9,10 +9,10 @@ use crate::plan::{EPOCH, Plan};
 use crate::report::{Diagnostic, Kind, Report};
 use crate::tree::{Content, TreePath};
 
-use super::configure::{Job, Laid, Listener, Workshop};
+use super::workshop::{Job, Laid, Listener, Workshop};
 
 /// Version of how the initrd is made (a format break).
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Where the overlay's files wait for dracut, and where dracut leaves the initrd.
 const FILES: &str = "run/rolecast-initrd";
@@ -28,8 +28,13 @@ const COMPRESSOR: &str = "zstd -q -3";
 const DRIVERS: &str =
     "squashfs overlay dm-verity ext4 vfat loop virtio_blk virtio_pci virtio_scsi nvme ahci sd_mod mpt3sas megaraid_sas";
 
-/// What decides the initrd.
+/// What decides the initrd, known before anything is made.
 pub fn key(plan: &Plan, files: &[OverlayFile]) -> Key {
+    made_with("initrd", files).input("tools", plan.layers[plan.tools].key.digest())
+}
+
+/// The same, but for the tree that it is made from.
+fn made_with(step: &'static str, files: &[OverlayFile]) -> Key {
     let mut listed = Hasher::new();
     for file in files {
         let body = match &file.body {
@@ -39,8 +44,7 @@ pub fn key(plan: &Plan, files: &[OverlayFile]) -> Key {
         };
         listed.update(format!("/{} {body}\n", file.path).as_bytes());
     }
-    Key::new("initrd", VERSION)
-        .input("tools", plan.layers[plan.tools].key.digest())
+    Key::new(step, VERSION)
         .input("files", listed.finish())
         .input("compressor", COMPRESSOR)
         .input("modules", MODULES)
@@ -58,6 +62,10 @@ pub fn make(
     workshop: &Workshop<'_>,
     listener: Listener<'_>,
 ) -> Result<Content, Report> {
+    let known = key(plan, files);
+    if let Some((digest, size)) = workshop.known(&known)? {
+        return Ok(Content::whole(digest, size));
+    }
     let release = kernel_release(tools)?;
     let mut inputs: Vec<(String, u16, &[u8])> = Vec::new();
     let mut includes = Vec::new();
@@ -94,9 +102,14 @@ pub fn make(
     command.push(&output);
     let inputs: Vec<(&str, u16, &[u8])> =
         inputs.iter().map(|(path, mode, bytes)| (path.as_str(), *mode, *bytes)).collect();
-    let job = Job { key: key(plan, files), epoch: EPOCH, files: &inputs, command: &command, outputs: &[OUTPUT] };
+    // Another set of packages may give the same tree to make it from.
+    let made = made_with("initrd.made", files).input("tree", tools.digest);
+    let job = Job { key: made, epoch: EPOCH, files: &inputs, command: &command, outputs: &[OUTPUT] };
     match workshop.run(tools, &job, listener)?.as_slice() {
-        [(digest, size)] => Ok(Content::whole(*digest, *size)),
+        [(digest, size)] => {
+            workshop.note(&known, (*digest, *size))?;
+            Ok(Content::whole(*digest, *size))
+        }
         _ => Err(Diagnostic::error(Kind::Internal, "dracut's initrd was not stored").into()),
     }
 }

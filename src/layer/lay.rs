@@ -13,6 +13,7 @@ use crate::store::{Store, StoreError};
 use crate::tree::{Content, Kind, Meta, Node, Origin, Tree, TreePath};
 
 use super::database::{self, Diversion, Installed, Interest};
+use super::leaves::acts;
 use super::unpack::Unpacked;
 
 /// A layer's packages laid, none of their scripts run.
@@ -22,6 +23,8 @@ pub struct Laid {
     pub tree: Tree,
     /// The packages whose preinst is to be run, as dpkg names them, in order.
     pub preinsts: Vec<Preinst>,
+    /// Whether nothing is left to do: the packages run nothing, and set off no trigger.
+    pub is_configured: bool,
 }
 
 /// A preinst to run.
@@ -35,17 +38,11 @@ pub struct Preinst {
     pub instance: String,
 }
 
-/// Lays `packages` of `layer` over `parent`. New files of the database get the time `epoch`.
+/// Lays `packages` over `parent`. New files of the database get the time `epoch`.
 ///
 /// # Errors
 /// When two packages ship the same file, a path cannot stand where it should, or the store fails.
-pub fn lay(
-    store: &Store,
-    layer: &str,
-    parent: Option<&Tree>,
-    packages: &[Unpacked],
-    epoch: i64,
-) -> Result<Laid, Report> {
+pub fn lay(store: &Store, parent: Option<&Tree>, packages: &[Unpacked], epoch: i64) -> Result<Laid, Report> {
     let database = match parent {
         Some(tree) => Existing::read(store, tree).map_err(Diagnostic::from)?,
         None => Existing::default(),
@@ -61,7 +58,6 @@ pub fn lay(
         elided: BTreeSet::new(),
         packages: &order,
         existing: &database,
-        layer,
         report: Report::new(),
     };
     work.note_existing_owners();
@@ -72,8 +68,8 @@ pub fn lay(
         return Err(work.report);
     }
     let (tree, elided) = (work.tree, work.elided);
-    let mut laid = Laid { tree, preinsts: Vec::new() };
-    write_database(store, &mut laid, &database, &order, &elided, layer, epoch)?;
+    let mut laid = Laid { tree, preinsts: Vec::new(), is_configured: false };
+    write_database(store, &mut laid, &database, &order, &elided, epoch)?;
     for unpacked in order.iter().filter(|unpacked| unpacked.control.contains_key("preinst")) {
         laid.preinsts.push(Preinst {
             package: unpacked.package.name.clone(),
@@ -132,7 +128,6 @@ struct Work<'a> {
     elided: BTreeSet<(Elided, TreePath)>,
     packages: &'a [&'a Unpacked],
     existing: &'a Existing,
-    layer: &'a str,
     report: Report,
 }
 
@@ -170,7 +165,7 @@ impl Work<'_> {
         let unpacked = self.packages[index];
         let package = &unpacked.package;
         let origin = Arc::new(Origin::Package {
-            layer: self.layer.to_owned(),
+            layer: unpacked.layer.clone(),
             name: package.name.clone(),
             version: package.version.as_str().to_owned(),
         });
@@ -258,9 +253,9 @@ impl Work<'_> {
     }
 
     fn refuse(&mut self, index: usize, message: String) {
-        let package = &self.packages[index].package;
+        let Unpacked { package, layer, .. } = self.packages[index];
         let message = format!("the package {} {} does not fit: {message}", package.name, package.version.as_str());
-        let diagnostic = Diagnostic::error(Problem::World, message).note(format!("in the layer `{}`", self.layer));
+        let diagnostic = Diagnostic::error(Problem::World, message).note(format!("in the layer `{layer}`"));
         self.report.push(diagnostic.hint("leave one of the packages out"));
     }
 }
@@ -271,7 +266,6 @@ fn write_database(
     existing: &Existing,
     packages: &[&Unpacked],
     elided: &BTreeSet<(Elided, TreePath)>,
-    layer: &str,
     epoch: i64,
 ) -> Result<(), Report> {
     let mut writer = Writer { store, tree: &mut laid.tree, epoch };
@@ -279,12 +273,15 @@ fn write_database(
     for directory in ["", "/info", "/triggers", "/updates", "/parts", "/alternatives"] {
         writer.directory(&format!("{}{directory}", database::PLACE), &built)?;
     }
+    let sets_off = write_triggers(&mut writer, existing, packages, &built)?;
+    laid.is_configured = !sets_off && !packages.iter().any(|unpacked| acts(unpacked));
+    let state = if laid.is_configured { "installed" } else { "unpacked" };
     let mut status = existing.status.trim_end().to_owned();
     for unpacked in packages {
         if !status.is_empty() {
             status.push_str("\n\n");
         }
-        status.push_str(database::status_stanza(unpacked).trim_end());
+        status.push_str(database::status_stanza(unpacked, state).trim_end());
     }
     writer.file("status", format!("{status}\n").as_bytes(), &built)?;
     if existing.status.is_empty() {
@@ -297,7 +294,7 @@ fn write_database(
         let package = &unpacked.package;
         let instance = database::instance_name(package);
         let origin = Arc::new(Origin::Package {
-            layer: layer.to_owned(),
+            layer: unpacked.layer.clone(),
             name: package.name.clone(),
             version: package.version.as_str().to_owned(),
         });
@@ -324,15 +321,16 @@ fn write_database(
             writer.file(&format!("info/{}.list", installed.instance), kept.as_bytes(), &built)?;
         }
     }
-    write_triggers(&mut writer, existing, packages, &built)
+    Ok(())
 }
 
+/// Returns whether a trigger was set off.
 fn write_triggers(
     writer: &mut Writer<'_>,
     existing: &Existing,
     packages: &[&Unpacked],
     built: &Arc<Origin>,
-) -> Result<(), Report> {
+) -> Result<bool, Report> {
     let mut all: BTreeSet<Interest> = BTreeSet::new();
     for installed in &existing.installed {
         all.extend(database::interests(&installed.instance, &installed.triggers));
@@ -349,7 +347,8 @@ fn write_triggers(
     let configured: BTreeSet<&str> = existing.installed.iter().map(|installed| installed.instance.as_str()).collect();
     let waiting = |instance: &str| configured.contains(instance);
     let pending = database::pending_triggers(&all, waiting, paths.iter().map(String::as_str));
-    writer.file("triggers/Unincorp", pending.as_bytes(), built)
+    writer.file("triggers/Unincorp", pending.as_bytes(), built)?;
+    Ok(!pending.is_empty() || packages.iter().any(|unpacked| database::activates(&unpacked.triggers)))
 }
 
 /// Puts files of dpkg's database into the tree.

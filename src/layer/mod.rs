@@ -11,6 +11,7 @@ pub mod database;
 pub mod initrd;
 mod inside;
 pub mod lay;
+mod leaves;
 pub mod overlay;
 mod place;
 pub mod root;
@@ -18,9 +19,11 @@ mod scripts;
 pub mod settle;
 pub mod units;
 pub mod unpack;
+mod workshop;
 
 #[cfg(test)]
 mod tests;
 
-pub use configure::{Job, Laid, Listener, Progress, Workshop, configured_tree, enter};
+pub use configure::{Core, Purpose, core, whole_tree};
 pub use inside::helper_main;
+pub use workshop::{Job, Laid, Listener, Progress, Workshop, enter};

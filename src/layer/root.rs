@@ -10,8 +10,8 @@ use crate::report::{Diagnostic, Kind, Report};
 use crate::store::Store;
 use crate::tree::{Content, Kind as NodeKind, Meta, Node, Origin, Tree, TreePath};
 
-use super::configure::Laid;
 use super::overlay::{self, Accounts};
+use super::workshop::Laid;
 use super::{settle, units};
 
 /// Where the agent lies on the machines.

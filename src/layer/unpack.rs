@@ -21,6 +21,8 @@ use crate::report::{Diagnostic, Kind, Report};
 use crate::store::{ObjectWriter, Store, StoreError};
 use crate::tree::{Content, File, Kind as NodeKind, Meta, Node, Origin, Place, Tree, TreePath};
 
+use super::leaves::Asked;
+
 /// No package unpacks to more than this, whatever it says of itself.
 const MOST_BYTES: u64 = 16 << 30;
 /// Entries of a data tar at most; the largest real ones have some 80 000.
@@ -31,6 +33,8 @@ const IDS: u64 = 65536;
 /// A package as unpacked.
 #[derive(Clone, Debug)]
 pub struct Unpacked {
+    /// The layer that asks for it.
+    pub layer: String,
     /// The stanza of its file `control`, as written.
     pub stanza: String,
     /// The same, read.
@@ -132,16 +136,12 @@ enum Problem {
 ///
 /// # Errors
 /// Every package that is no sound .deb, or not the one that was locked.
-pub fn unpack_all(
-    store: &Store,
-    packages: &[LockedPackage],
-    done: &(dyn Fn(&LockedPackage) + Sync),
-) -> Result<Vec<Unpacked>, Report> {
+pub fn unpack_all(store: &Store, packages: &[Asked], done: &(dyn Fn() + Sync)) -> Result<Vec<Unpacked>, Report> {
     let results: Vec<Result<Unpacked, Diagnostic>> = packages
         .par_iter()
-        .map(|locked| {
-            let unpacked = unpack(store, locked);
-            done(locked);
+        .map(|asked| {
+            let unpacked = unpack(store, asked);
+            done();
             unpacked
         })
         .collect();
@@ -160,15 +160,16 @@ pub fn unpack_all(
 ///
 /// # Errors
 /// When it is no sound .deb, or not the one that was locked.
-pub fn unpack(store: &Store, locked: &LockedPackage) -> Result<Unpacked, Diagnostic> {
+pub fn unpack(store: &Store, asked: &Asked) -> Result<Unpacked, Diagnostic> {
+    let locked = &asked.package;
     let attempt = || -> Result<Unpacked, UnpackError> {
         let key = Key::new("layer.unpack", 2).input("deb", locked.sha256);
         if let Some(kept) = store.result::<Kept>(&key)? {
-            return restore(store, kept, locked);
+            return restore(store, kept, asked);
         }
         let kept = decompress(store, locked)?;
         store.record(&key, vec![kept.payload, kept.tree], &kept)?;
-        restore(store, kept, locked)
+        restore(store, kept, asked)
     };
     attempt().map_err(|error| match error {
         UnpackError::Store(error) => error.into(),
@@ -181,7 +182,8 @@ pub fn unpack(store: &Store, locked: &LockedPackage) -> Result<Unpacked, Diagnos
     })
 }
 
-fn restore(store: &Store, kept: Kept, locked: &LockedPackage) -> Result<Unpacked, UnpackError> {
+fn restore(store: &Store, kept: Kept, asked: &Asked) -> Result<Unpacked, UnpackError> {
+    let locked = &asked.package;
     let stanza = crate::deb::control::Stanzas::new(&kept.stanza).next().ok_or(DebError::NoControl)?;
     let package = Package::parse(stanza).map_err(DebError::from)?;
     let found = (package.name.as_str(), package.version.as_str(), package.architecture.as_str());
@@ -194,7 +196,16 @@ fn restore(store: &Store, kept: Kept, locked: &LockedPackage) -> Result<Unpacked
     };
     let control = kept.control.into_iter().map(|(name, kept)| (name, member(kept))).collect();
     let tree = store.tree(&kept.tree)?;
-    Ok(Unpacked { package, control, conffiles: kept.conffiles, triggers: kept.triggers, tree, stanza: kept.stanza })
+    let layer = asked.layer.clone();
+    Ok(Unpacked {
+        layer,
+        package,
+        control,
+        conffiles: kept.conffiles,
+        triggers: kept.triggers,
+        tree,
+        stanza: kept.stanza,
+    })
 }
 
 fn decompress(store: &Store, locked: &LockedPackage) -> Result<Kept, UnpackError> {

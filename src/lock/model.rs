@@ -1,5 +1,7 @@
 //! What a lock pins.
 
+use serde::{Deserialize, Serialize};
+
 use crate::digest::Digest;
 
 /// A lock. Layers come parents first; packages within a layer by name and architecture.
@@ -51,7 +53,7 @@ pub struct LockedLayer {
 }
 
 /// One .deb.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LockedPackage {
     /// Package name.
     pub name: String,

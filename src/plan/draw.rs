@@ -8,7 +8,7 @@ use crate::spec::{Before, Body, Format, Layer, Permission, Spec, State, Written,
 use super::{EPOCH, LayerStep, Plan, PlannedBody, PlannedFile, RolePlan};
 
 /// Version of unpack, configure and settle: changes with any change to what they make of the same inputs.
-const CONFIGURE_VERSION: u32 = 1;
+const CONFIGURE_VERSION: u32 = 2;
 
 /// Version of overlay, units, tables and settle, and of how the root is kept.
 const ROOT_VERSION: u32 = 2;
@@ -42,10 +42,11 @@ fn locked<'a>(lock: &'a Lock, name: &str) -> Result<&'a LockedLayer, Report> {
 }
 
 fn step(spec: &Spec, layer: &Layer, parent: Option<usize>, locked: &LockedLayer, steps: &[LayerStep]) -> LayerStep {
-    let mut key = Key::new("layer.configure", CONFIGURE_VERSION)
+    let alone = Key::new("layer.configure", CONFIGURE_VERSION)
         .input("architecture", &spec.distribution.architecture)
         .input("epoch", EPOCH)
         .input("before", before_digest(&layer.before));
+    let mut key = alone.clone();
     if let Some(parent) = parent {
         key = key.input(format!("layer {}", steps[parent].name), steps[parent].key.digest());
     }
@@ -59,6 +60,7 @@ fn step(spec: &Spec, layer: &Layer, parent: Option<usize>, locked: &LockedLayer,
         packages: locked.packages.clone(),
         before: layer.before.clone(),
         epoch: EPOCH,
+        alone,
         key,
     }
 }

@@ -37,9 +37,17 @@ pub struct LayerStep {
     pub before: Before,
     /// Seconds since the Epoch that programs are told for `SOURCE_DATE_EPOCH`, and that new files get.
     pub epoch: i64,
-    /// Everything that decides the configured tree: the parent's key, the packages' digests, the *before* files,
-    /// the step's version.
+    /// What decides the configured tree beside its packages and its parent: the *before* files, the step's version.
+    pub alone: Key,
+    /// Everything that decides it: that, the parent's key and the packages' digests.
     pub key: Key,
+}
+
+impl LayerStep {
+    /// Names the tree with the packages that are laid last, of this layer and of all below it.
+    pub fn whole(&self) -> Key {
+        Key::new("layer.whole", 1).input("layer", self.key.digest())
+    }
 }
 
 /// A role: the layers that make its root, what is laid over them, and its outputs.

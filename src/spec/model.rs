@@ -156,6 +156,13 @@ pub struct Before {
     pub files: Vec<BeforeFile>,
 }
 
+impl Before {
+    /// Whether there is nothing to put in place.
+    pub fn is_empty(&self) -> bool {
+        self.debconf.is_empty() && self.users.is_empty() && self.groups.is_empty() && self.files.is_empty()
+    }
+}
+
 /// One debconf answer.
 #[derive(Clone, Debug)]
 pub struct Debconf {

@@ -29,6 +29,7 @@ use super::remote;
 use super::secure_boot;
 use super::sign;
 use super::world::World;
+use steps::Steps;
 pub(super) use told::{boot_signature, shown};
 
 /// Builds the images of an image file.
@@ -196,11 +197,7 @@ impl<'a> Build<'a> {
             }
         };
         let workshop = self.workshop()?;
-        let laid = self.layers(&plan, &needed, &workshop)?;
-        let initrd = match laid.get(plan.tools).and_then(Option::as_ref) {
-            Some(tools) => Some(self.initrd(&plan, tools, &workshop)?),
-            None => None,
-        };
+        let Steps { laid, initrd } = self.layers(&plan, &needed, &workshop)?;
         let waiting = plan.roles.iter().zip(&ready).filter(|(_, ready)| ready.is_none()).filter_map(|(role, _)| {
             let top = role.layers.last().and_then(|layer| laid[*layer].as_ref());
             top.map(|top| (role, top))

@@ -15,7 +15,8 @@ use super::cluster::now;
 use super::verify_signature;
 
 /// The steps whose results are shared: what takes minutes, or saves it. Packages are not: mirrors have them.
-pub(super) const SHARED: &[&str] = &["layer.configure", "initrd", "role.root", kept::STEP, parts::STEP];
+pub(super) const SHARED: &[&str] =
+    &["layer.configure", "layer.core", "layer.whole", "initrd", "role.root", kept::STEP, parts::STEP];
 
 /// Those that only save asking.
 pub(super) const GUIDES: &[&str] = &[parts::STEP];

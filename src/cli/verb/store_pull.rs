@@ -12,7 +12,7 @@ use crate::cli::settings::Settings;
 use crate::cli::{Done, progress};
 use crate::digest::{Digest, Key};
 use crate::image::parts;
-use crate::layer::configured_tree;
+use crate::layer::whole_tree;
 use crate::remote::Remote;
 use crate::report::{Diagnostic, Kind, Progress, Report, Unit};
 use crate::store::Store;
@@ -92,8 +92,8 @@ fn pull(
         store.ask(&keys)?;
         let mut guides: BTreeSet<Digest> = BTreeSet::new();
         for role in &plan.roles {
-            let top = role.layers.last().map(|layer| &plan.layers[*layer].key);
-            let base = top.map(|key| configured_tree(store, key)).transpose()?.flatten();
+            let top = role.layers.last().map(|layer| &plan.layers[*layer]);
+            let base = top.map(|top| whole_tree(store, top)).transpose()?.flatten();
             let Some(base) = base.filter(|base| guides.insert(*base)) else { continue };
             let parts = parts::keys(&base, &role.formats);
             store.ask(&parts)?;

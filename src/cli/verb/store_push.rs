@@ -8,7 +8,7 @@ use crate::cli::settings::{self, Settings};
 use crate::cli::{Done, progress};
 use crate::digest::Digest;
 use crate::image::{kept, parts};
-use crate::layer::{configured_tree, initrd};
+use crate::layer::{core, initrd, whole_tree};
 use crate::plan;
 use crate::remote::{self as shared, Trust};
 use crate::report::{Diagnostic, Kind, Report};
@@ -75,6 +75,7 @@ fn parcels(arguments: &PushArguments, store: &Store) -> Result<Vec<Parcel>, Repo
     let mut wanted: BTreeSet<Digest> = BTreeSet::new();
     // What is named by what it is made of.
     let mut over: BTreeSet<(&str, String)> = BTreeSet::new();
+    let mut cores: BTreeSet<Digest> = BTreeSet::new();
     for image in &arguments.images {
         let project = Project::read(image)?;
         let Some(lock) = project.lock()? else {
@@ -84,16 +85,18 @@ fn parcels(arguments: &PushArguments, store: &Store) -> Result<Vec<Parcel>, Repo
         };
         let plan = plan::draw(&project.spec, &lock, agent, &[], &[])?;
         wanted.insert(initrd::key(&plan, &project.spec.tools.files).digest());
-        wanted.extend(plan.layers.iter().map(|step| step.key.digest()));
+        wanted.extend(plan.layers.iter().flat_map(|step| [step.key.digest(), step.whole().digest()]));
         wanted.extend(plan.roles.iter().map(|role| role.key.digest()));
         over.extend(plan.roles.iter().map(|role| (kept::STEP, role.key.digest().to_string())));
         for step in &plan.layers {
-            over.extend(configured_tree(store, &step.key)?.map(|tree| (parts::STEP, tree.to_string())));
+            over.extend(whole_tree(store, step)?.map(|tree| (parts::STEP, tree.to_string())));
+            cores.extend(core(store, &step.key)?.map(|core| core.tree()));
         }
     }
     found.retain(|parcel| {
         let named = |(_, value): &(String, String)| over.contains(&(parcel.step.as_str(), value.clone()));
-        wanted.contains(&parcel.key) || parcel.inputs.iter().any(named)
+        let is_core = || parcel.step == "layer.core" && parcel.objects.iter().any(|object| cores.contains(object));
+        wanted.contains(&parcel.key) || parcel.inputs.iter().any(named) || is_core()
     });
     Ok(found)
 }

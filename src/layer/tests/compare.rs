@@ -124,8 +124,8 @@ fn the_tree_and_the_database_are_those_of_dpkg_unpack() {
     assert!(done, "{errors}");
 
     let packages: Vec<LockedPackage> = debs.iter().map(|deb| locked(&store, deb)).collect();
-    let unpacked = unpack::unpack_all(&store, &packages, &|_| {}).unwrap();
-    let laid = lay::lay(&store, "base", None, &unpacked, 1_790_000_000).unwrap();
+    let unpacked = unpack::unpack_all(&store, &asked(&packages), &|| {}).unwrap();
+    let laid = lay::lay(&store, None, &unpacked, 1_790_000_000).unwrap();
     let read = |path: &str| {
         let node = laid.tree.get(&TreePath::parse(path).unwrap()).unwrap_or_else(|| panic!("no {path}"));
         String::from_utf8(store.read(node.content().unwrap()).unwrap()).unwrap()
@@ -183,8 +183,8 @@ fn two_packages_with_one_file_are_refused_by_name() {
     let store = Store::open(&place.path().join("store")).unwrap();
     let debs = ["a", "b"].map(|name| build_deb(place.path(), name, "", &[("usr/bin/same", text(name))], &[]));
     let packages: Vec<LockedPackage> = debs.iter().map(|deb| locked(&store, deb)).collect();
-    let unpacked = unpack::unpack_all(&store, &packages, &|_| {}).unwrap();
-    let report = lay::lay(&store, "base", None, &unpacked, 0).unwrap_err();
+    let unpacked = unpack::unpack_all(&store, &asked(&packages), &|| {}).unwrap();
+    let report = lay::lay(&store, None, &unpacked, 0).unwrap_err();
     let message = &report.diagnostics[0].message;
     assert!(
         message.contains("the package b 1") && message.contains("`/usr/bin/same` is in the package a too"),

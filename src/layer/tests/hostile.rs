@@ -70,7 +70,7 @@ fn try_unpack(bytes: &[u8]) -> Result<unpack::Unpacked, String> {
         sha256: store.put(bytes).unwrap(),
         path: "pool/evil.deb".into(),
     };
-    unpack::unpack(&store, &locked).map_err(|diagnostic| {
+    unpack::unpack(&store, &asked(&[locked])[0]).map_err(|diagnostic| {
         assert!(diagnostic.message.starts_with("the package evil 1 is refused: "), "{}", diagnostic.message);
         assert!(diagnostic.notes[0].contains("pool/evil.deb"));
         diagnostic.message

@@ -68,7 +68,7 @@ fn tools(place: &Path) -> PathBuf {
     items.push(("usr/bin/debconf-set-selections".to_owned(), Item::File(0o755, answers)));
     let items: Vec<(&str, Item)> =
         items.iter_mut().map(|(path, item)| (path.as_str(), std::mem::replace(item, link("x")))).collect();
-    build_deb(place, "tools", "", &items, &[])
+    build_deb(place, "tools", "Essential: yes\n", &items, &[])
 }
 
 fn base(place: &Path) -> Vec<PathBuf> {
@@ -142,16 +142,28 @@ fn plain(report: &Report) -> String {
     render(report, Style::Plain)
 }
 
+fn packages(store: &Store, debs: &[PathBuf]) -> Vec<LockedPackage> {
+    debs.iter().map(|deb| locked(store, deb)).collect()
+}
+
+fn first(store: &Store, place: &Path) -> LayerStep {
+    LayerStep { before: before(), ..step("base", packages(store, &base(place))) }
+}
+
 fn configure(store: &Store, place: &Path) -> (Laid, Laid) {
     let workshop = Workshop::new(store, helper()).unwrap();
-    let packages = |debs: Vec<PathBuf>| debs.iter().map(|deb| locked(store, deb)).collect::<Vec<_>>();
-    let mut first = step("base", None, packages(base(place)));
-    first.before = before();
-    let base = workshop.configured(&first, None, &|_| {}).unwrap_or_else(|report| panic!("{}", plain(&report)));
-    let second = step("child", Some(&base), packages(child(place)));
-    let child =
-        workshop.configured(&second, Some(&base), &|_| {}).unwrap_or_else(|report| panic!("{}", plain(&report)));
-    (base, child)
+    let (first, second) = (first(store, place), step("child", packages(store, &child(place))));
+    let base = core(&workshop, &first, None);
+    let child = core(&workshop, &second, Some(base.clone()));
+    (whole(&workshop, &first, base), whole(&workshop, &second, child))
+}
+
+fn core(workshop: &Workshop<'_>, step: &LayerStep, parent: Option<Core>) -> Core {
+    workshop.configured(step, || Ok(parent), &|_| {}).unwrap_or_else(|report| panic!("{}", plain(&report)))
+}
+
+fn whole(workshop: &Workshop<'_>, step: &LayerStep, core: Core) -> Laid {
+    workshop.whole(step, Some(core), Purpose::Root, &|_| {}).unwrap_or_else(|report| panic!("{}", plain(&report)))
 }
 
 fn node<'a>(laid: &'a Laid, path: &str) -> Option<&'a Node> {
@@ -213,30 +225,89 @@ fn layers_are_configured_captured_and_remembered() {
 }
 
 #[test]
+fn a_package_that_is_laid_last_runs_nobody_elses_scripts_again() {
+    let place = tempfile::tempdir().unwrap();
+    let store = Store::open(&place.path().join("store")).unwrap();
+    let leaf = |name: &str| {
+        // Whoever asked for it would be told that files came: dpkg has to run.
+        let triggers: &[(&str, &str)] = if name == "forest" { &[("triggers", "activate-noawait wood\n")] } else { &[] };
+        build_deb(place.path(), name, "Depends: app\n", &[(&format!("usr/bin/{name}"), text(name))], triggers)
+    };
+    let postinst = "#!/bin/sh\ntest ! -e /usr/bin/tree\n";
+    let late = build_deb(place.path(), "late", "Depends: app\n", &[], &[("postinst", postinst)]);
+    let build = |leaves: &[&str]| {
+        let workshop = Workshop::new(&store, helper()).unwrap();
+        let mut debs = base(place.path());
+        debs.extend(leaves.iter().map(|name| leaf(name)));
+        let first = LayerStep { before: before(), ..step("base", packages(&store, &debs)) };
+        let mut second = step("child", packages(&store, std::slice::from_ref(&late)));
+        second.key = second.key.input("parent", first.key.digest());
+        let lines = std::sync::Mutex::new(String::new());
+        let listener = |progress: Progress| {
+            if let Progress::Line(line) = progress {
+                *lines.lock().unwrap() += &(line + "\n");
+            }
+        };
+        let below = workshop.configured(&first, || Ok(None), &listener).unwrap();
+        let made = workshop.configured(&second, || Ok(Some(below.clone())), &listener).unwrap();
+        let laid = workshop.whole(&second, Some(made.clone()), Purpose::Root, &listener).unwrap();
+        (below, made, laid, lines.into_inner().unwrap())
+    };
+    let one = build(&["tree"]);
+    let two = build(&["tree", "forest"]);
+
+    assert!(one.3.contains("Setting up app ") && one.3.contains("Setting up late "), "{}", one.3);
+    assert!(!one.3.contains("Setting up tree"), "{}", one.3);
+    assert_eq!((one.0.tree(), one.1.tree()), (two.0.tree(), two.1.tree()));
+    let mut set_up: Vec<&str> = two.3.lines().filter(|line| line.starts_with("Setting up ")).collect();
+    set_up.sort_unstable();
+    assert_eq!(set_up, ["Setting up forest (1) ...", "Setting up tree (1) ..."]);
+
+    let binary = node(&two.2, "usr/bin/forest").expect("laid over all layers");
+    assert!(matches!(&*binary.origin, Origin::Package { name, layer, .. } if name == "forest" && layer == "base"));
+    let status = node(&two.2, "var/lib/dpkg/status").and_then(Node::content).unwrap();
+    let status = String::from_utf8(store.read(status).unwrap()).unwrap();
+    assert_eq!(status.matches("Status: install ok installed").count(), 7, "{status}");
+
+    // From nothing it is the same.
+    let other = Store::open(&place.path().join("other")).unwrap();
+    let workshop = Workshop::new(&other, helper()).unwrap();
+    let mut debs = base(place.path());
+    debs.extend(["tree", "forest"].map(|name| leaf(name)));
+    let first = LayerStep { before: before(), ..step("base", packages(&other, &debs)) };
+    let second = step("child", packages(&other, std::slice::from_ref(&late)));
+    let below = core(&workshop, &first, None);
+    let made = core(&workshop, &second, Some(below));
+    assert_eq!(whole(&workshop, &second, made).tree.digest(), two.2.tree.digest());
+}
+
+#[test]
 fn a_child_over_a_remembered_parent_is_the_same_as_over_a_fresh_one() {
     let place = tempfile::tempdir().unwrap();
     let store = Store::open(&place.path().join("store")).unwrap();
-    let (base, child) = configure(&store, place.path());
+    let (_, before) = configure(&store, place.path());
     let workshop = Workshop::new(&store, helper()).unwrap();
-    let mut again = step("child", Some(&base), vec![locked(&store, &place.path().join("child.deb"))]);
-    again.key = again.key.input("again", 1);
+    let mut again = step("child", packages(&store, &child(place.path())));
+    (again.alone, again.key) = (again.alone.input("again", 1), again.key.input("again", 1));
     // This workshop has no checkout of the parent: it comes from the stored tree.
-    let fresh = workshop.configured(&again, Some(&base), &|_| {}).unwrap();
-    assert_eq!(fresh.tree.digest(), child.tree.digest());
+    let parent = core(&workshop, &first(&store, place.path()), None);
+    let made = core(&workshop, &again, Some(parent));
+    let fresh = whole(&workshop, &again, made);
+    assert_eq!(fresh.tree.digest(), before.tree.digest());
 
     // Programs run over a tree, see extra files, and leave the tree alone.
     let job = |outputs: &'static [&'static str]| Job {
-        key: Key::new("test.run", 1).input("tree", child.digest).input("outputs", outputs.len()),
+        key: Key::new("test.run", 1).input("tree", before.digest).input("outputs", outputs.len()),
         epoch: 5,
         files: &[("run/in", 0o755, b"#!/bin/sh\ncat /usr/share/app/data2 > /out; echo $SOURCE_DATE_EPOCH >> /out\n")],
         command: &["/run/in"],
         outputs,
     };
-    let outputs = workshop.run(&child, &job(&["out"]), &|_| {}).unwrap();
+    let outputs = workshop.run(&before, &job(&["out"]), &|_| {}).unwrap();
     let content = crate::tree::Content::whole(outputs[0].0, outputs[0].1);
     assert_eq!(store.read(&content).unwrap(), b"2\n5\n");
-    assert_eq!(workshop.run(&child, &job(&["out"]), &|_| {}).unwrap(), outputs);
-    assert!(workshop.run(&child, &job(&["out", "none"]), &|_| {}).is_err());
+    assert_eq!(workshop.run(&before, &job(&["out"]), &|_| {}).unwrap(), outputs);
+    assert!(workshop.run(&before, &job(&["out", "none"]), &|_| {}).is_err());
 }
 
 #[test]
@@ -254,11 +325,10 @@ fn a_failing_script_is_told_with_its_output_and_a_way_to_look() {
     let mut debs = base(place.path());
     let postinst = "#!/bin/sh\necho about to fail\necho because of this >&2\nexit 7\n";
     debs.push(build_deb(place.path(), "broken", "", &[], &[("postinst", postinst)]));
-    let packages = debs.iter().map(|deb| locked(&store, deb)).collect();
-    let mut step = step("base", None, packages);
+    let mut step = step("base", packages(&store, &debs));
     step.before = before();
     let workshop = Workshop::new(&store, helper()).unwrap();
-    let report = workshop.configured(&step, None, &|_| {}).unwrap_err();
+    let report = workshop.configured(&step, || Ok(None), &|_| {}).unwrap_err();
     drop(workshop);
     let text = plain(&report);
     for part in [

@@ -18,6 +18,7 @@ use crate::plan::{Before, LayerStep, LockedPackage};
 use crate::store::Store;
 use crate::sys::sandbox::{self, Helper, Sandbox};
 
+use super::leaves::Asked;
 use super::*;
 
 /// A program that the inside runs as root of its namespace, for a reference to compare with.
@@ -67,15 +68,25 @@ fn locked(store: &Store, deb: &Path) -> LockedPackage {
     }
 }
 
-fn step(name: &str, parent: Option<&Laid>, packages: Vec<LockedPackage>) -> LayerStep {
-    let mut key = Key::new("layer.configure", 1);
-    if let Some(parent) = parent {
-        key = key.input("parent", parent.digest);
-    }
+fn asked(packages: &[LockedPackage]) -> Vec<Asked> {
+    packages.iter().map(|package| Asked { layer: "base".to_owned(), package: package.clone() }).collect()
+}
+
+fn step(name: &str, packages: Vec<LockedPackage>) -> LayerStep {
+    let alone = Key::new("layer.configure", 1).input("name", name);
+    let mut key = alone.clone();
     for package in &packages {
         key = key.input(package.name.clone(), package.sha256);
     }
-    LayerStep { name: name.to_owned(), parent: None, packages, before: Before::default(), epoch: 1_790_000_000, key }
+    LayerStep {
+        name: name.to_owned(),
+        parent: None,
+        packages,
+        before: Before::default(),
+        epoch: 1_790_000_000,
+        alone,
+        key,
+    }
 }
 
 /// Something in a package: a file with its mode, a link, or another name of a file.

@@ -29,17 +29,21 @@ fn base_and_region() {
         _ => {}
     };
     let workshop = Workshop::new(&store, helper()).unwrap();
-    let mut parent: Option<Laid> = None;
+    let mut parent: Option<Core> = None;
     for (layer, list) in [("base", "base.txt"), ("region", "region.txt")] {
         let packages = packages(list);
         let (started, spent) = (Instant::now(), own_cpu_time());
-        unpack::unpack_all(&store, &packages, &|_| {}).unwrap();
+        unpack::unpack_all(&store, &asked(&packages), &|| {}).unwrap();
         let unpacked = own_cpu_time() - spent;
-        let result = workshop.configured(&step(layer, parent.as_ref(), packages), parent.as_ref(), &listener);
+        let step = step(layer, packages);
+        let result = workshop.configured(&step, || Ok(parent.clone()), &listener);
         let beside = |end: &str| store.root().with_extension(format!("{layer}.{end}"));
         fs::write(beside("log"), lines.lock().unwrap().as_str()).unwrap();
         let plain = |report| crate::report::render(&report, crate::report::Style::Plain);
-        let laid = result.unwrap_or_else(|report| panic!("{}", plain(report)));
+        let core = result.unwrap_or_else(|report| panic!("{}", plain(report)));
+        let laid = workshop
+            .whole(&step, Some(core.clone()), Purpose::Root, &listener)
+            .unwrap_or_else(|report| panic!("{}", plain(report)));
         let summary = format!(
             "{layer}: {} nodes, tree {}, unpack {unpacked:?}, own {:?}, wall {:?}, {:?}\n",
             laid.tree.len(),
@@ -50,7 +54,7 @@ fn base_and_region() {
         );
         fs::write(beside("summary"), summary).unwrap();
         fs::write(beside("dump"), crate::tree::write_dump(&laid.tree, crate::tree::Places::Left)).unwrap();
-        parent = Some(laid);
+        parent = Some(core);
     }
 }
 

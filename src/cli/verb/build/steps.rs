@@ -1,8 +1,12 @@
 //! The steps below the outputs: which of them a build needs, their packages, and running them.
 
+use std::collections::BTreeSet;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+
 use crate::archive;
-use crate::digest::Key;
-use crate::layer::{Laid, Workshop, initrd};
+use crate::digest::{Digest, Key};
+use crate::layer::{self, Core, Laid, Purpose, Workshop, initrd};
 use crate::lock::Lock;
 use crate::plan::{self, Plan, RolePlan};
 use crate::report::{Diagnostic, Report, Unit};
@@ -13,30 +17,40 @@ use crate::tree::Content;
 use super::super::shown::Shown;
 use super::{Build, Built};
 
-/// What a build needs of a layer.
+/// What a build needs of something that the store may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Need {
     /// Nothing.
     Nothing,
-    /// Its tree, which the store has.
+    /// To read it: the store has it.
     Read,
-    /// Its tree, which has to be made.
+    /// To have it made.
     Made,
 }
 
 /// What a build needs of the steps before the roles.
 pub(super) struct Needed {
-    /// By their places in the plan.
-    layers: Vec<Need>,
-    /// Whether the initrd has to be made.
-    initrd: bool,
+    /// The layers' cores, by their places in the plan.
+    cores: Vec<Need>,
+    /// Their whole trees.
+    wholes: Vec<Need>,
+    /// The initrd.
+    initrd: Need,
 }
 
 impl Needed {
     /// Whether programs have to be run.
     pub(super) fn is_work(&self) -> bool {
-        self.initrd || self.layers.contains(&Need::Made)
+        self.initrd == Need::Made || self.cores.iter().chain(&self.wholes).any(|need| *need == Need::Made)
     }
+}
+
+/// What the steps before the roles gave.
+pub(super) struct Steps {
+    /// The whole trees that are needed, by their layers' places in the plan.
+    pub(super) laid: Vec<Option<Laid>>,
+    /// The initrd, where an output boots.
+    pub(super) initrd: Option<Content>,
 }
 
 impl Build<'_> {
@@ -46,7 +60,7 @@ impl Build<'_> {
 
     /// The steps below the outputs.
     pub(in crate::cli::verb) fn steps(&self, plan: &Plan) -> Vec<Key> {
-        let layers = plan.layers.iter().map(|step| step.key.clone());
+        let layers = plan.layers.iter().flat_map(|step| [step.key.clone(), step.whole()]);
         let roots = plan.roles.iter().map(|role| role.key.clone());
         layers.chain(roots).chain([initrd::key(plan, self.initrd_files())]).collect()
     }
@@ -80,8 +94,10 @@ impl Build<'_> {
     }
 
     fn fetch_once(&self, plan: &Plan, needed: &Needed) -> Result<(), archive::FetchError> {
-        let layers = plan.layers.iter().zip(&needed.layers).filter(|(_, need)| **need == Need::Made);
-        let wanted = layers.flat_map(|(layer, _)| &layer.packages);
+        let leaves = self.leaves(plan, needed)?;
+        let wanted = plan.layers.iter().zip(&needed.cores).flat_map(|(layer, need)| {
+            layer.packages.iter().filter(|package| *need == Need::Made || leaves.contains(&package.sha256))
+        });
         let missing = archive::missing(wanted, &self.world.access(&|_| {}))?;
         if missing.is_empty() {
             return Ok(());
@@ -93,56 +109,114 @@ impl Build<'_> {
         archive::fetch(missing, &self.project.spec.archives, &access, archive::THREADS).map(|_| ())
     }
 
-    /// What the roles that are not ready stand on, and the tool layer when an output of theirs boots: a layer that has to be
-    /// made needs its parent, one that is in the store nothing.
+    /// The packages that are still to be laid over cores which the store has.
+    fn leaves(&self, plan: &Plan, needed: &Needed) -> Result<BTreeSet<Digest>, Report> {
+        let mut leaves = BTreeSet::new();
+        for (layer, _) in plan.layers.iter().zip(&needed.cores).filter(|(_, need)| **need == Need::Read) {
+            leaves.extend(layer::core(&self.world.store, &layer.key)?.iter().flat_map(|core| core.leaves()));
+        }
+        Ok(leaves)
+    }
+
+    /// What the roles that are not ready stand on, and the tool layer when an output of theirs boots: a whole tree that has
+    /// to be made needs its core, a core its parent's, and what is in the store nothing.
     pub(super) fn needed(&self, plan: &Plan, ready: &[Option<Built>]) -> Result<Needed, Report> {
         let waiting: Vec<&RolePlan> =
             plan.roles.iter().zip(ready).filter(|(_, ready)| ready.is_none()).map(|(role, _)| role).collect();
         let boots = waiting.iter().any(|role| plan::boots(&role.formats));
-        let mut layers = vec![Need::Nothing; plan.layers.len()];
+        let need = |key: &Key| -> Result<Need, Report> {
+            Ok(if self.world.store.knows(key)? { Need::Read } else { Need::Made })
+        };
+        let (mut cores, mut wholes) = (vec![Need::Nothing; plan.layers.len()], vec![Need::Nothing; plan.layers.len()]);
         let tops = waiting.iter().filter_map(|role| role.layers.last().copied());
         for top in tops.chain(boots.then_some(plan.tools)) {
-            let mut next = Some(top);
-            while let Some(index) = next.filter(|index| layers[*index] == Need::Nothing) {
+            wholes[top] = need(&plan.layers[top].whole())?;
+            let mut next = Some(top).filter(|top| wholes[*top] == Need::Made);
+            while let Some(index) = next.filter(|index| cores[*index] == Need::Nothing) {
                 let step = &plan.layers[index];
-                let is_there = self.world.store.knows(&step.key)?;
-                layers[index] = if is_there { Need::Read } else { Need::Made };
-                next = step.parent.filter(|_| !is_there);
+                cores[index] = need(&step.key)?;
+                next = step.parent.filter(|_| cores[index] == Need::Made);
             }
         }
-        let initrd = boots && !self.world.store.knows(&initrd::key(plan, self.initrd_files()))?;
-        Ok(Needed { layers, initrd })
+        let initrd = if boots { need(&initrd::key(plan, self.initrd_files()))? } else { Need::Nothing };
+        Ok(Needed { cores, wholes, initrd })
     }
 
-    /// Configures the layers that are needed and not there, and reads the others.
-    pub(super) fn layers(
+    /// Makes what is needed of the layers and is not there, and reads the rest. Every layer has a thread of its own: it
+    /// unpacks its packages while its parent is configured, and its children wait for nothing else.
+    pub(super) fn layers(&self, plan: &Plan, needed: &Needed, workshop: &Workshop<'_>) -> Result<Steps, Report> {
+        let mut children: Vec<Vec<Sender<Core>>> = plan.layers.iter().map(|_| Vec::new()).collect();
+        let mut waits: Vec<Option<Receiver<Core>>> = Vec::new();
+        for (step, need) in plan.layers.iter().zip(&needed.cores) {
+            let parent = step.parent.filter(|_| *need == Need::Made);
+            waits.push(parent.map(|parent| {
+                let (sender, receiver) = mpsc::channel();
+                children[parent].push(sender);
+                receiver
+            }));
+        }
+        let lanes = children.into_iter().zip(waits).enumerate();
+        thread::scope(|scope| {
+            let threads: Vec<_> = lanes
+                .map(|(index, (children, parent))| {
+                    scope.spawn(move || self.layer(plan, index, needed, workshop, parent, children))
+                })
+                .collect();
+            let mut steps = Steps { laid: Vec::new(), initrd: None };
+            let mut report = Report::new();
+            for thread in threads {
+                match thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)) {
+                    Ok((laid, initrd)) => {
+                        steps.laid.push(laid);
+                        steps.initrd = steps.initrd.or(initrd);
+                    }
+                    Err(error) => report.extend(error),
+                }
+            }
+            if report.has_errors() { Err(report) } else { Ok(steps) }
+        })
+    }
+
+    /// One layer: its core, which its children wait for, its whole tree, and the initrd over the tool layer's.
+    fn layer(
         &self,
         plan: &Plan,
+        index: usize,
         needed: &Needed,
         workshop: &Workshop<'_>,
-    ) -> Result<Vec<Option<Laid>>, Report> {
-        let mut laid: Vec<Option<Laid>> = Vec::new();
-        for (step, need) in plan.layers.iter().zip(&needed.layers) {
-            if *need == Need::Nothing {
-                laid.push(None);
-                continue;
-            }
-            if *need == Need::Read {
-                self.progress.reused(&format!("layer {}", step.name));
-            }
-            let parent = step.parent.and_then(|parent| laid[parent].as_ref());
-            let shown = Shown::new(self.progress, &step.name);
-            laid.push(Some(workshop.configured(step, parent, &|event| shown.take(event))?));
+        parent: Option<Receiver<Core>>,
+        children: Vec<Sender<Core>>,
+    ) -> Result<(Option<Laid>, Option<Content>), Report> {
+        let step = &plan.layers[index];
+        let shown = Shown::new(self.progress, &step.name);
+        let listener = |event| shown.take(event);
+        if needed.wholes[index] == Need::Read || needed.cores[index] == Need::Read {
+            self.progress.reused(&format!("layer {}", step.name));
         }
-        Ok(laid)
-    }
-
-    pub(super) fn initrd(&self, plan: &Plan, tools: &Laid, workshop: &Workshop<'_>) -> Result<Content, Report> {
+        let mut core = None;
+        if needed.cores[index] != Need::Nothing {
+            // A parent that failed tells it itself: nothing is left to say here.
+            let parent = || parent.map(|parent| parent.recv().map_err(|_| Report::new())).transpose();
+            let made = workshop.configured(step, parent, &listener)?;
+            for child in children {
+                let _ = child.send(made.clone());
+            }
+            core = Some(made);
+        }
+        if needed.wholes[index] == Need::Nothing {
+            return Ok((None, None));
+        }
+        let purpose = if index == plan.tools { Purpose::Initrd } else { Purpose::Root };
+        let laid = workshop.whole(step, core, purpose, &listener)?;
+        if index != plan.tools {
+            return Ok((Some(laid), None));
+        }
         let files = self.initrd_files();
-        if self.world.store.knows(&initrd::key(plan, files))? {
+        if needed.initrd == Need::Read {
             self.progress.reused("initrd");
         }
         let shown = Shown::new(self.progress, "initrd");
-        initrd::make(plan, tools, files, workshop, &|event| shown.take(event))
+        let initrd = initrd::make(plan, &laid, files, workshop, &|event| shown.take(event))?;
+        Ok((Some(laid), Some(initrd)))
     }
 }
