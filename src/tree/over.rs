@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! over  DIGEST       of the other tree, as stored
-//! -/path             what it has and this tree has not, in tree order
+//! -/path             what it has and this tree has not, with all below, in tree order
 //! path  kind  …      what is new here or otherwise, as a dump with places and origins has it
 //! ```
 
@@ -18,7 +18,12 @@ const HEAD: &str = "over\t";
 pub fn write(tree: &Tree, base: &Tree, stored: &Digest) -> String {
     let mut writer = Writer::default();
     writer.text = format!("{HEAD}{stored}\n");
+    let mut gone: Option<&TreePath> = None;
     for (path, _) in base.iter().filter(|(path, _)| tree.get(path).is_none()) {
+        if gone.is_some_and(|gone| path.starts_with(gone)) {
+            continue;
+        }
+        gone = Some(path);
         writer.text.push('-');
         dump::escape_path(&mut writer.text, path);
         writer.text.push('\n');
