@@ -2,22 +2,25 @@
 //!
 //! The tree that they came from is not needed for it, nor the packages, nor a lint's second look: what was kept had passed.
 //!
-//! What is in no object yet (tables, hash trees, documents) is cut into chunks where its bytes say so: of what a change
-//! leaves as it was, the store has the chunks already.
+//! What is in no object yet (tables, hash trees, documents) is cut into chunks where its bytes say so, and these are
+//! compressed: of what a change leaves as it was, the store has the chunks already.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use zstd::bulk::Compressor;
 
 use crate::digest::{Digest, Key};
-use crate::format::caibx::Chunks;
+use crate::format::caibx::{Chunks, LARGEST};
 use crate::format::{Bytes, Recipe};
 use crate::plan::materials::Material;
 use crate::plan::{self, Format};
 use crate::report::{Diagnostic, Kind, Progress, Report, Unit};
 use crate::store::{Store, Wanted};
 use crate::sys::files;
+use crate::tree::Content;
 
 use super::manifest::Manifest;
 use super::press::{self, Pressed};
@@ -27,7 +30,10 @@ use super::provenance;
 pub const STEP: &str = "role.recipes";
 
 /// Version of how it is kept (a format break).
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
+
+/// zstd's level for chunks: most of their text repeats itself, so more is hardly less.
+const LEVEL: i32 = 1;
 
 /// Why outputs do not come out as they were: never seen with a sound store.
 const UNSOUND: &str = "the outputs cannot be written again from what was kept of them";
@@ -36,15 +42,31 @@ const UNSOUND: &str = "the outputs cannot be written again from what was kept of
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Kept {
     manifest: Manifest,
-    /// What every file that the manifest names is made of, by name: JSON, in chunks.
+    /// What every file that the manifest names is made of: [`Listed`] as JSON, in chunks.
     recipes: Vec<Stored>,
 }
 
-/// An object and its size.
+/// A chunk: the object that it is compressed to, and that one's size.
 type Stored = (Digest, u64);
 
-/// A piece of a recipe: origin, length, and the object and offset where it is no zeros.
-type Piece = (String, u64, Option<(Digest, u64)>);
+#[derive(Serialize, Deserialize)]
+struct Listed {
+    /// The chunks of what is in no object of its own.
+    chunks: Vec<Stored>,
+    /// The pieces of each file, by name.
+    files: BTreeMap<String, Vec<Piece>>,
+}
+
+/// A piece of a recipe: origin, length, and where it is no zeros its place.
+type Piece = (String, u64, Option<Place>);
+
+/// Where bytes are kept: in an object or one of the chunks, from which byte.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Place {
+    Chunk(usize, u64),
+    Object(Digest, u64),
+}
 
 /// The key of what is kept of the outputs `outputs`; names the root that they hold.
 pub fn key(outputs: &Key) -> Key {
@@ -67,18 +89,20 @@ pub fn keep(store: &Store, outputs: &Key, directory: &Path, pressed: &Pressed) -
     }
     let literals = Literals::store(&files, store)?;
     let mut objects = BTreeSet::new();
-    let mut listed: BTreeMap<&str, Vec<Piece>> = BTreeMap::new();
-    for (file, recipe) in &files {
-        let pieces = listed.entry(file).or_default();
+    let mut listed = Listed { chunks: literals.stored(), files: BTreeMap::new() };
+    for (file, recipe) in files.iter() {
+        let pieces = listed.files.entry(file.clone()).or_default();
         for leaf in recipe.leaves() {
-            let mut push = |length: u64, place: Option<(Digest, u64)>| {
-                objects.extend(place.map(|(object, _)| object));
-                pieces.push((leaf.origin.to_string(), length, place));
-            };
+            let mut push = |length: u64, place: Option<Place>| pieces.push((leaf.origin.to_string(), length, place));
             match leaf.bytes {
-                Bytes::Object { object, offset, length } => push(*length, Some((*object, *offset))),
+                Bytes::Object { object, offset, length } => {
+                    objects.insert(*object);
+                    push(*length, Some(Place::Object(*object, *offset)));
+                }
                 Bytes::Literal(bytes) => {
-                    literals.places(bytes).for_each(|(object, offset, length)| push(length, Some((object, offset))));
+                    literals.places(bytes).for_each(|(chunk, offset, length)| {
+                        push(length, Some(Place::Chunk(chunk, offset)));
+                    });
                 }
                 Bytes::Zeros(length) => push(*length, None),
                 Bytes::Recipe(_) => {}
@@ -86,29 +110,43 @@ pub fn keep(store: &Store, outputs: &Key, directory: &Path, pressed: &Pressed) -
         }
     }
     let text = serde_json::to_vec(&listed).map_err(|error| Diagnostic::error(Kind::Internal, error.to_string()))?;
-    let recipes = put_chunks(store, &text)?;
-    objects.extend(recipes.iter().map(|(object, _)| *object));
+    let recipes: Vec<Stored> = put_chunks(store, &text)?.into_iter().map(|(_, stored)| stored).collect();
+    objects.extend(recipes.iter().chain(&listed.chunks).map(|(object, _)| *object));
     let kept = Kept { manifest: pressed.manifest.clone(), recipes };
     Ok(store.record(&key(outputs), objects.into_iter().collect(), &kept)?)
 }
 
-/// Stores bytes in chunks; returns these in their order.
-fn put_chunks(store: &Store, bytes: &[u8]) -> Result<Vec<Stored>, Report> {
+/// Stores bytes in chunks; returns the length of each and where it is, in order.
+fn put_chunks(store: &Store, bytes: &[u8]) -> Result<Vec<(u64, Stored)>, Report> {
     let mut stored = Vec::new();
     let mut chunks = Chunks::new(bytes);
     let failed = |error: std::io::Error| Diagnostic::error(Kind::Internal, error.to_string());
+    let mut compressor = Compressor::new(LEVEL).map_err(failed)?;
     while let Some(chunk) = chunks.cut().map_err(failed)? {
-        stored.push((store.put(chunk)?, chunk.len() as u64));
+        let packed = compressor.compress(chunk).map_err(failed)?;
+        stored.push((chunk.len() as u64, (store.put(&packed)?, packed.len() as u64)));
     }
     Ok(stored)
+}
+
+/// Reads chunks; none when one is not what it was stored as.
+fn read_chunks(store: &Store, chunks: &[Stored]) -> Result<Option<Vec<Arc<[u8]>>>, Report> {
+    store.bring(chunks.iter().map(|(object, _)| *object), &|_| {})?;
+    let mut read = Vec::new();
+    for (object, size) in chunks {
+        let packed = store.read(&Content::whole(*object, *size))?;
+        let Ok(chunk) = zstd::bulk::decompress(&packed, LARGEST) else { return Ok(None) };
+        read.push(chunk.into());
+    }
+    Ok(Some(read))
 }
 
 /// The literal bytes of recipes, each run once, one after another in chunks.
 struct Literals<'a> {
     /// Where each begins.
     starts: BTreeMap<&'a [u8], u64>,
-    /// The chunks and where they begin.
-    chunks: Vec<(u64, Stored)>,
+    /// The chunks: where each begins, its length, where it is.
+    chunks: Vec<(u64, u64, Stored)>,
 }
 
 impl<'a> Literals<'a> {
@@ -125,23 +163,26 @@ impl<'a> Literals<'a> {
             }
         }
         let mut start = 0;
-        let stored = put_chunks(store, &bytes)?.into_iter();
-        let chunks = stored.map(|chunk| {
-            start += chunk.1;
-            (start - chunk.1, chunk)
+        let chunks = put_chunks(store, &bytes)?.into_iter().map(|(length, stored)| {
+            start += length;
+            (start - length, length, stored)
         });
         Ok(Self { starts, chunks: chunks.collect() })
     }
 
-    /// Where a literal is: objects, offsets in them, lengths.
-    fn places(&self, literal: &[u8]) -> impl Iterator<Item = (Digest, u64, u64)> {
+    fn stored(&self) -> Vec<Stored> {
+        self.chunks.iter().map(|(.., stored)| *stored).collect()
+    }
+
+    /// Where a literal is: chunks, offsets in them, lengths.
+    fn places(&self, literal: &[u8]) -> impl Iterator<Item = (usize, u64, u64)> {
         let start = self.starts.get(literal).copied().unwrap_or_default();
         let end = start + literal.len() as u64;
-        let first = self.chunks.partition_point(|(begin, (_, length))| begin + length <= start);
-        let within = self.chunks[first..].iter().take_while(move |(begin, _)| *begin < end);
-        within.map(move |(begin, (object, length))| {
+        let first = self.chunks.partition_point(|(begin, length, _)| begin + length <= start);
+        let within = self.chunks.iter().enumerate().skip(first).take_while(move |(_, (begin, ..))| *begin < end);
+        within.map(move |(chunk, (begin, length, _))| {
             let (from, to) = (start.max(*begin), end.min(begin + length));
-            (*object, from - begin, to - from)
+            (chunk, from - begin, to - from)
         })
     }
 }
@@ -170,18 +211,13 @@ pub fn write(
     let Some(kept) = store.result::<Kept>(&key(outputs))? else { return Ok(None) };
     let unsound = || Report::from(Diagnostic::error(Kind::Internal, UNSOUND));
     let Kept { mut manifest, recipes } = kept;
-    store.bring(recipes.iter().map(|(object, _)| *object), &|_| {})?;
-    let mut text = Recipe::new();
-    recipes
-        .iter()
-        .for_each(|(object, length)| text.push(Bytes::Object { object: *object, offset: 0, length: *length }, STEP));
-    let text = store.bytes_of(&text)?;
-    let listed: BTreeMap<String, Vec<Piece>> = serde_json::from_slice(&text).map_err(|_| unsound())?;
-    let mut recipes: BTreeMap<String, Recipe> =
-        listed.into_iter().map(|(file, pieces)| (file, recipe(pieces))).collect();
+    let text = read_chunks(store, &recipes)?.ok_or_else(unsound)?.concat();
+    let Listed { chunks, files } = serde_json::from_slice(&text).map_err(|_| unsound())?;
+    let chunks = read_chunks(store, &chunks)?.ok_or_else(unsound)?;
+    let recipes = files.into_iter().map(|(file, pieces)| Some((file, recipe(pieces, &chunks)?)));
+    let mut recipes: BTreeMap<String, Recipe> = recipes.collect::<Option<_>>().ok_or_else(unsound)?;
     if let Some(part) = part {
         let statement = recipes.get(provenance::NAME).ok_or_else(unsound)?;
-        store.bring(objects(statement), &|_| {})?;
         let statement = store.bytes_of(statement)?;
         let statement = narrow(&mut manifest, &statement, part).ok_or_else(unsound)?;
         let mut recipe = Recipe::new();
@@ -243,14 +279,19 @@ fn is_inside(file: &str) -> bool {
     !file.split('/').any(|part| matches!(part, "" | "." | "..")) && !file.contains('\0')
 }
 
-fn recipe(pieces: Vec<Piece>) -> Recipe {
+/// The recipe of these pieces; none when one is in no chunk.
+fn recipe(pieces: Vec<Piece>, chunks: &[Arc<[u8]>]) -> Option<Recipe> {
     let mut recipe = Recipe::new();
     for (origin, length, place) in pieces {
         let bytes = match place {
-            Some((object, offset)) => Bytes::Object { object, offset, length },
+            Some(Place::Object(object, offset)) => Bytes::Object { object, offset, length },
+            Some(Place::Chunk(chunk, offset)) => {
+                let (start, end) = (usize::try_from(offset).ok()?, usize::try_from(offset.checked_add(length)?).ok()?);
+                Bytes::Literal(chunks.get(chunk)?.get(start..end)?.into())
+            }
             None => Bytes::Zeros(length),
         };
         recipe.push(bytes, origin);
     }
-    recipe
+    Some(recipe)
 }
