@@ -95,7 +95,7 @@ impl fmt::Debug for Hasher {
 }
 
 /// Adds the same bytes to several hashers. Where their blocks begin at the same byte, up to four of them take hardly longer
-/// than one (see [`sha256`]).
+/// than one (see [`sha256`]); so do two wherever theirs begin.
 pub fn update_all(hashers: &mut [&mut Hasher], bytes: &[u8]) {
     for some in hashers.chunks_mut(4) {
         let held = some.first().map(|hasher| hasher.held());
@@ -104,6 +104,7 @@ pub fn update_all(hashers: &mut [&mut Hasher], bytes: &[u8]) {
             [one, two] if in_step => together([one, two], bytes),
             [one, two, three] if in_step => together([one, two, three], bytes),
             [one, two, three, four] if in_step => together([one, two, three, four], bytes),
+            [one, two] => apart([one, two], bytes),
             _ => some.iter_mut().for_each(|hasher| hasher.update(bytes)),
         }
     }
@@ -121,6 +122,21 @@ fn together<const N: usize>(hashers: [&mut Hasher; N], bytes: &[u8]) {
         states.iter_mut().for_each(|state| compress256(state, blocks));
     }
     for (hasher, state) in hashers.into_iter().zip(states) {
+        hasher.state = state;
+        hasher.length += (blocks.len() * BLOCK) as u64;
+        hasher.hold(last);
+    }
+}
+
+/// Adds to two hashers whose blocks begin at different bytes.
+fn apart(mut hashers: [&mut Hasher; 2], bytes: &[u8]) {
+    let rests = hashers.each_mut().map(|hasher| hasher.complete(bytes).as_chunks());
+    let count = rests[0].0.len().min(rests[1].0.len());
+    let mut states = hashers.each_ref().map(|hasher| hasher.state);
+    let done = sha256::compress_two(&mut states, rests.map(|(blocks, _)| &blocks[..count]));
+    let from = if done { count } else { 0 };
+    for ((hasher, mut state), (blocks, last)) in hashers.into_iter().zip(states).zip(rests) {
+        compress256(&mut state, &blocks[from..]);
         hasher.state = state;
         hasher.length += (blocks.len() * BLOCK) as u64;
         hasher.hold(last);

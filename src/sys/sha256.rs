@@ -1,7 +1,7 @@
-//! SHA-256's compression of one message into several states at once, by the SHA instructions of x86-64.
+//! SHA-256's compression into several states at once, by the SHA instructions of x86-64.
 //!
 //! Each round waits for the one before, so a single state leaves most of the processor's unit for it idle: three take
-//! hardly longer than one, and what is made of the message alone is made once. Source: FIPS 180-4, 6.2.2; Intel, *SHA
+//! hardly longer than one, and what is made of a message alone is made once where all have the same. Source: FIPS 180-4, 6.2.2; Intel, *SHA
 //! Extensions* (2013), for the order of the words in registers.
 
 /// Bytes of a block.
@@ -18,6 +18,22 @@ pub fn compress_all<const N: usize>(states: &mut [State; N], blocks: &[[u8; BLOC
         // SAFETY: the processor has the instructions that the function is compiled to.
         unsafe {
             x86_64::compress_all(states, blocks);
+        }
+        return true;
+    }
+    let _ = (states, blocks);
+    false
+}
+
+/// Compresses blocks of its own, as many as the other has, into each of two states. False where the processor cannot, and
+/// then nothing was done.
+pub fn compress_two(states: &mut [State; 2], blocks: [&[[u8; BLOCK]]; 2]) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("sha") && is_x86_feature_detected!("ssse3") && is_x86_feature_detected!("sse4.1") {
+        #[expect(unsafe_code, reason = "only the compiler's word for what was just found out is missing")]
+        // SAFETY: the processor has the instructions that the function is compiled to.
+        unsafe {
+            x86_64::compress_two(states, blocks);
         }
         return true;
     }
@@ -108,7 +124,10 @@ mod x86_64 {
     /// As [`super::compress_all`].
     #[target_feature(enable = "sha,sse2,ssse3,sse4.1")]
     pub(super) fn compress_all<const N: usize>(states: &mut [State; N], blocks: &[[u8; BLOCK]]) {
-        let mut halves: [Halves; N] = std::array::from_fn(|at| load(&states[at]));
+        let mut halves = [load(&states[0]); N];
+        for (halves, state) in halves.iter_mut().zip(states.iter()) {
+            *halves = load(state);
+        }
         for block in blocks {
             let before = halves;
             let mut words = message(block);
@@ -117,29 +136,55 @@ mod x86_64 {
                     if quarter > 0 {
                         words[at] = schedule(&words, at);
                     }
-                    rounds(&mut halves, words[at], 16 * quarter + 4 * at);
+                    rounds(&mut halves, [words[at]; N], 16 * quarter + 4 * at);
                 }
             }
-            for (now, before) in halves.iter_mut().zip(before) {
-                *now = (_mm_add_epi32(now.0, before.0), _mm_add_epi32(now.1, before.1));
-            }
+            add(&mut halves, before);
         }
         for (state, halves) in states.iter_mut().zip(halves) {
             *state = store(halves);
         }
     }
 
+    /// As [`super::compress_two`].
+    #[target_feature(enable = "sha,sse2,ssse3,sse4.1")]
+    pub(super) fn compress_two(states: &mut [State; 2], blocks: [&[[u8; BLOCK]]; 2]) {
+        let mut halves = [load(&states[0]), load(&states[1])];
+        for (one, two) in blocks[0].iter().zip(blocks[1]) {
+            let before = halves;
+            let mut words = [message(one), message(two)];
+            for quarter in 0..4 {
+                for at in 0..4 {
+                    if quarter > 0 {
+                        words[0][at] = schedule(&words[0], at);
+                        words[1][at] = schedule(&words[1], at);
+                    }
+                    rounds(&mut halves, [words[0][at], words[1][at]], 16 * quarter + 4 * at);
+                }
+            }
+            add(&mut halves, before);
+        }
+        *states = [store(halves[0]), store(halves[1])];
+    }
+
     /// Four rounds of each state, from the round `first`.
     #[inline]
     #[target_feature(enable = "sha,sse2,ssse3,sse4.1")]
-    fn rounds<const N: usize>(halves: &mut [Halves; N], words: __m128i, first: usize) {
-        let words = _mm_add_epi32(words, vector(&CONSTANTS, first));
-        for (abef, cdgh) in halves.iter_mut() {
-            *cdgh = _mm_sha256rnds2_epu32(*cdgh, *abef, words);
+    fn rounds<const N: usize>(halves: &mut [Halves; N], mut words: [__m128i; N], first: usize) {
+        for (words, (abef, cdgh)) in words.iter_mut().zip(halves.iter_mut()) {
+            *words = _mm_add_epi32(*words, vector(&CONSTANTS, first));
+            *cdgh = _mm_sha256rnds2_epu32(*cdgh, *abef, *words);
         }
-        let words = _mm_shuffle_epi32(words, 0x0e);
-        for (abef, cdgh) in halves {
-            *abef = _mm_sha256rnds2_epu32(*abef, *cdgh, words);
+        for (words, (abef, cdgh)) in words.into_iter().zip(halves) {
+            *abef = _mm_sha256rnds2_epu32(*abef, *cdgh, _mm_shuffle_epi32(words, 0x0e));
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "sha,sse2,ssse3,sse4.1")]
+    fn add<const N: usize>(halves: &mut [Halves; N], before: [Halves; N]) {
+        for (now, before) in halves.iter_mut().zip(before) {
+            *now = (_mm_add_epi32(now.0, before.0), _mm_add_epi32(now.1, before.1));
         }
     }
 
@@ -147,7 +192,8 @@ mod x86_64 {
     #[inline]
     #[target_feature(enable = "sha,sse2,ssse3,sse4.1")]
     fn schedule(words: &[__m128i; 4], at: usize) -> __m128i {
-        let [one, two, three, four] = [0, 1, 2, 3].map(|more| words[(at + more) % 4]);
+        let (one, two) = (words[at], words[(at + 1) % 4]);
+        let (three, four) = (words[(at + 2) % 4], words[(at + 3) % 4]);
         let sum = _mm_add_epi32(_mm_sha256msg1_epu32(one, two), _mm_alignr_epi8(four, three, 4));
         _mm_sha256msg2_epu32(sum, four)
     }
@@ -157,9 +203,13 @@ mod x86_64 {
     #[target_feature(enable = "sha,sse2,ssse3,sse4.1")]
     fn message(block: &[u8; BLOCK]) -> [__m128i; 4] {
         let swap = _mm_set_epi64x(0x0c0d_0e0f_0809_0a0b, 0x0405_0607_0001_0203);
-        let halves = block.as_chunks::<8>().0;
-        let half = |at: usize| i64::from_le_bytes(halves[at]);
-        [0, 2, 4, 6].map(|at| _mm_shuffle_epi8(_mm_set_epi64x(half(at + 1), half(at)), swap))
+        let mut words = [_mm_set_epi64x(0, 0); 4];
+        for (words, pair) in words.iter_mut().zip(block.as_chunks::<16>().0) {
+            let pair = u128::from_le_bytes(*pair);
+            // What the shift leaves behind is the other half.
+            *words = _mm_shuffle_epi8(_mm_set_epi64x((pair >> 64) as i64, pair as i64), swap);
+        }
+        words
     }
 
     /// Four words as a register has them, the first one lowest.
