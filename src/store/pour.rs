@@ -1,26 +1,31 @@
 //! Pouring: recipes become files.
 //!
 //! Files that have much in common, as a disk and the root in it, are written side by side: what they share is read once,
-//! and hashed for all of them at once. One thread reads and writes, a second one hashes. Objects that were not hashed
-//! before are hashed there too, and no file gets its name before all that is in it is what it should be.
+//! and hashed for all of them at once. One thread reads and writes, a second one hashes; files that have little in common
+//! are poured at the same time. Objects that were not hashed before are hashed there too, and no file gets its name before
+//! all that is in it is what it should be.
 
 mod common;
 mod run;
+mod target;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::mpsc;
 
+use rayon::prelude::*;
+
 use crate::digest::{self, Digest, Hasher};
 use crate::format::{Bytes, Recipe};
-use crate::sys::files::{Context as _, Pending};
+use crate::sys::files::Context as _;
 
 use super::{Store, StoreError};
 use common::Group;
-use run::{Run, Spare, Step};
+use run::{Spare, Step};
+use target::Target;
 
 /// How many runs wait for the hash at once.
 const WAITING: usize = 16;
@@ -53,15 +58,16 @@ impl Store {
     /// When an object is missing, altered or too short, a file cannot be written, or comes out otherwise than expected.
     pub fn pour(&self, files: &[Wanted<'_>], progress: &(dyn Fn(u64) + Sync)) -> Result<Vec<Poured>, StoreError> {
         let pieces: Vec<Vec<&Bytes>> = files.iter().map(|file| pieces_of(file.recipe)).collect();
-        let mut poured = vec![None; files.len()];
-        for group in common::groups(&pieces) {
+        let groups = common::groups(&pieces);
+        let pour = |group: &Group| {
             let targets = group.members.iter().map(|(member, _)| Target::new(self, &files[*member]));
             let targets: Vec<Target> = targets.collect::<Result<_, _>>()?;
-            let stretches = stretches(&group, &pieces, files);
-            let done = self.pour_together(targets, &stretches, progress)?;
-            group.members.iter().zip(done).for_each(|((member, _), done)| poured[*member] = Some(done));
-        }
-        Ok(poured.into_iter().flatten().collect())
+            self.pour_together(targets, &stretches(group, &pieces, files), progress)
+        };
+        let done: Vec<Vec<Poured>> = groups.par_iter().map(pour).collect::<Result<_, StoreError>>()?;
+        let members = groups.iter().flat_map(|group| &group.members).map(|(member, _)| *member);
+        let poured: BTreeMap<usize, Poured> = members.zip(done.into_iter().flatten()).collect();
+        Ok(poured.into_values().collect())
     }
 
     /// What was altered where a file is not what it was known to be.
@@ -157,10 +163,14 @@ impl Store {
             let mut written = Ok(());
             for (index, stretch) in stretches.iter().enumerate() {
                 written = self.each_step(stretch.pieces, stretch.is_checked, spare, &mut |step| {
-                    if let Step::Run(run) = &step {
-                        for file in &stretch.into {
-                            targets[*file].write(run)?;
-                            progress(run.length());
+                    for file in &stretch.into {
+                        match &step {
+                            Step::Source(source, range) => targets[*file].share(source, range),
+                            Step::Run(run) => {
+                                targets[*file].write(run)?;
+                                progress(run.length());
+                            }
+                            Step::Begin | Step::End(_) => {}
                         }
                     }
                     // The hashing thread ends early when it fails, and then says why.
@@ -238,6 +248,7 @@ impl Checks<'_> {
     fn take(&mut self, step: Step, spare: &Spare) -> Result<(), StoreError> {
         match step {
             Step::Begin => self.object = Some(Hasher::new()),
+            Step::Source(..) => {}
             Step::Run(run) => spare.give_back(run),
             Step::End(object) => {
                 if self.object.take().is_some_and(|hasher| hasher.finish() != object) {
@@ -247,46 +258,5 @@ impl Checks<'_> {
             }
         }
         Ok(())
-    }
-}
-
-/// A file that is being poured.
-struct Target {
-    pending: Option<Pending>,
-    /// For messages.
-    path: PathBuf,
-    size: u64,
-    /// Its digest, where it is one object that is hashed for itself.
-    known: Option<Digest>,
-    expected: Option<Digest>,
-}
-
-impl Target {
-    fn new(store: &Store, wanted: &Wanted<'_>) -> Result<Self, StoreError> {
-        let pending = wanted.path.as_deref().map(Pending::create).transpose()?;
-        let path = wanted.path.clone().unwrap_or_default();
-        let expected = wanted.expected;
-        let known = match expected {
-            Some(_) => None,
-            None => store.whole_object(&pieces_of(wanted.recipe))?,
-        };
-        Ok(Self { pending, path, size: 0, known, expected })
-    }
-
-    fn write(&mut self, run: &Run) -> Result<(), StoreError> {
-        if let (Some(pending), Some(bytes)) = (&self.pending, run.bytes()) {
-            pending.file.write_all_at(bytes, self.size).on("write", &self.path)?;
-        }
-        self.size += run.length();
-        Ok(())
-    }
-
-    fn finish(self, digest: Digest) -> Result<Poured, StoreError> {
-        if let Some(pending) = self.pending {
-            // A hole at the end exists only once the length says so.
-            pending.file.set_len(self.size).on("write", &self.path)?;
-            pending.publish()?;
-        }
-        Ok(Poured { digest, size: self.size })
     }
 }

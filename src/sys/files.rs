@@ -4,6 +4,8 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
 use crate::report::{Diagnostic, Kind};
 
 /// A file operation that failed.
@@ -152,6 +154,21 @@ impl Pending {
         self.publish_as(&path)
     }
 
+    /// As [`Pending::publish`], for files that are large and can be made again: does not wait for the disk. ext4 writes
+    /// all of a file to it before that takes another's place (`auto_da_alloc`, ext4(5)), but not where two change places.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn publish_large(self) -> Result<(), FileError> {
+        let replaces = fs::symlink_metadata(&self.path).is_ok_and(|there| there.is_file());
+        let (new, old) = (&self.temporary, &self.path);
+        // What stood there has the temporary name now, and goes with it.
+        match replaces && renameat_with(CWD, new, CWD, old, RenameFlags::EXCHANGE).is_ok() {
+            true => Ok(()),
+            false => self.publish(),
+        }
+    }
+
     /// As [`Pending::publish`], under another name of the same file system.
     ///
     /// # Errors
@@ -208,5 +225,22 @@ mod tests {
         pending.file.write_all(b"whole").unwrap();
         pending.publish().unwrap();
         assert_eq!(fs::read(folder.path().join("rack.raw")).unwrap(), b"whole");
+    }
+
+    #[test]
+    fn a_large_file_takes_the_place_of_another_and_leaves_nothing_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rack.raw");
+        for text in [b"first", b"other"] {
+            let mut pending = Pending::create(&path).unwrap();
+            pending.file.write_all(text).unwrap();
+            pending.publish_large().unwrap();
+            assert_eq!(fs::read(&path).unwrap(), text);
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        }
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(Pending::create(&path).unwrap().publish_large().is_err());
+        assert!(path.is_dir());
     }
 }

@@ -9,6 +9,7 @@ pub mod namespace;
 pub mod private;
 pub mod process;
 pub mod program;
+pub mod reflink;
 pub mod sandbox;
 pub mod sha256;
 

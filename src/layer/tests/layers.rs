@@ -273,7 +273,7 @@ fn a_package_that_is_laid_last_runs_nobody_elses_scripts_again() {
     let other = Store::open(&place.path().join("other")).unwrap();
     let workshop = Workshop::new(&other, helper()).unwrap();
     let mut debs = base(place.path());
-    debs.extend(["tree", "forest"].map(|name| leaf(name)));
+    debs.extend(["tree", "forest"].map(leaf));
     let first = LayerStep { before: before(), ..step("base", packages(&other, &debs)) };
     let second = step("child", packages(&other, std::slice::from_ref(&late)));
     let below = core(&workshop, &first, None);

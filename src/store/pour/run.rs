@@ -1,5 +1,6 @@
 //! The bytes of a recipe on their way: read front to back, a run at a time.
 
+use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
@@ -17,6 +18,8 @@ const CHUNK: usize = 256 << 10;
 pub(super) enum Step {
     /// The next bytes are all of an object that this process has not hashed yet.
     Begin,
+    /// The next bytes are these of a file of the store.
+    Source(Arc<File>, Range<u64>),
     /// Bytes.
     Run(Run),
     /// That was all of the object of this name, if it is what its name says.
@@ -122,6 +125,8 @@ impl Store {
             (true, false) => file = self.open_verified(object)?,
             (false, _) => {}
         }
+        let file = Arc::new(file);
+        take(Step::Source(file.clone(), range.clone()))?;
         let mut position = range.start;
         while position < range.end {
             let mut buffer = spare.take();

@@ -127,7 +127,7 @@ impl Build<'_> {
     ) -> Result<Vec<Built>, Report> {
         let (store, progress) = (&self.world.store, self.progress);
         let orders: Vec<Order<'_>> =
-            waiting.iter().map(|(role, top)| self.order(plan, lock, role, top)).collect::<Result<_, _>>()?;
+            waiting.par_iter().map(|(role, top)| self.order(plan, lock, role, top)).collect::<Result<_, _>>()?;
         let requests: Vec<image::Request<'_>> =
             orders.iter().map(|order| self.request(plan, lock, order, tools, initrd)).collect();
         // One after another, with all processors: what roles have in common is compressed by the first of them.

@@ -1,0 +1,75 @@
+//! A file that is being poured: written, or made of the blocks that the store's objects lie in where both can share.
+
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+
+use crate::digest::Digest;
+use crate::store::{Store, StoreError};
+use crate::sys::files::{Context as _, Pending};
+use crate::sys::reflink::{self, BLOCK};
+
+use super::run::Run;
+use super::{Poured, Wanted, pieces_of};
+
+/// Fewer bytes are written as fast as they are shared.
+const WORTH: u64 = 64 << 10;
+
+pub(super) struct Target {
+    pending: Option<Pending>,
+    /// For messages.
+    path: PathBuf,
+    size: u64,
+    /// Up to here the file has its bytes, because it shares them.
+    shared: u64,
+    /// Whether nothing says yet that it cannot share any.
+    can_share: bool,
+    /// Its digest, where it is one object that is hashed for itself.
+    pub(super) known: Option<Digest>,
+    pub(super) expected: Option<Digest>,
+}
+
+impl Target {
+    pub(super) fn new(store: &Store, wanted: &Wanted<'_>) -> Result<Self, StoreError> {
+        let pending = wanted.path.as_deref().map(Pending::create).transpose()?;
+        let path = wanted.path.clone().unwrap_or_default();
+        let expected = wanted.expected;
+        let known = match expected {
+            Some(_) => None,
+            None => store.whole_object(&pieces_of(wanted.recipe))?,
+        };
+        Ok(Self { pending, path, size: 0, shared: 0, can_share: true, known, expected })
+    }
+
+    /// Shares the blocks of what is written next, a range of an object, as far as it has whole ones at the right places.
+    pub(super) fn share(&mut self, object: &File, range: &Range<u64>) {
+        let length = (range.end - range.start) / BLOCK * BLOCK;
+        let fits = self.size.is_multiple_of(BLOCK) && range.start.is_multiple_of(BLOCK) && length >= WORTH;
+        let Some(pending) = self.pending.as_ref().filter(|_| self.can_share && fits) else { return };
+        self.can_share = reflink::share(object, &(range.start..range.start + length), &pending.file, self.size).is_ok();
+        if self.can_share {
+            self.shared = self.size + length;
+        }
+    }
+
+    pub(super) fn write(&mut self, run: &Run) -> Result<(), StoreError> {
+        let there = self.shared.saturating_sub(self.size).min(run.length());
+        if let (Some(pending), Some(bytes)) = (&self.pending, run.bytes()) {
+            // Less than the run's length, which is that of bytes in memory.
+            let rest = &bytes[there as usize..];
+            pending.file.write_all_at(rest, self.size + there).on("write", &self.path)?;
+        }
+        self.size += run.length();
+        Ok(())
+    }
+
+    pub(super) fn finish(self, digest: Digest) -> Result<Poured, StoreError> {
+        if let Some(pending) = self.pending {
+            // A hole at the end exists only once the length says so.
+            pending.file.set_len(self.size).on("write", &self.path)?;
+            pending.publish_large()?;
+        }
+        Ok(Poured { digest, size: self.size })
+    }
+}
