@@ -90,6 +90,10 @@ impl Workshop<'_> {
             listener(Progress::Unpacked { done, total: step.packages.len() });
         })?;
         let parent = parent()?;
+        // The step was in the store when its parent was not asked for.
+        if step.parent.is_some() && parent.is_none() {
+            return Err(gone(step).into());
+        }
         if let Some(parent) = &parent {
             unpacked.extend(unpack::unpack_all(self.store, &parent.leaves, &|| {})?);
             asked.extend(parent.leaves.iter().cloned());
@@ -156,13 +160,7 @@ impl Workshop<'_> {
         if let Some(tree) = whole_tree(self.store, step)? {
             return self.laid(tree);
         }
-        let Some(core) = core else {
-            let message = format!("the layer `{}` is no longer in the store", step.name);
-            return Err(Diagnostic::error(Problem::World, message)
-                .note("another program removed it while it was about to be used")
-                .hint("run again: what is missing is made anew")
-                .into());
-        };
+        let core = core.ok_or_else(|| gone(step))?;
         let _held = self.store.hold(&key).map_err(Diagnostic::from)?;
         if let Some(tree) = whole_tree(self.store, step)? {
             return self.laid(tree);
@@ -270,6 +268,13 @@ pub fn core(store: &Store, key: &Key) -> Result<Option<Core>, Report> {
 /// When the store cannot be read.
 pub fn whole_tree(store: &Store, step: &LayerStep) -> Result<Option<Digest>, Report> {
     Ok(store.result::<Made>(&step.whole()).map_err(Diagnostic::from)?.map(|made| made.tree))
+}
+
+/// A layer that was there when the build looked what it needs, and is not any more.
+fn gone(step: &LayerStep) -> Diagnostic {
+    Diagnostic::error(Problem::World, format!("the layer `{}` is no longer in the store", step.name))
+        .note("another program removed it while it was about to be used")
+        .hint("run again: what is missing is made anew")
 }
 
 /// What a result that names the tree stands on: the tree and the objects of its files.

@@ -282,6 +282,17 @@ fn a_package_that_is_laid_last_runs_nobody_elses_scripts_again() {
 }
 
 #[test]
+fn a_layer_whose_parent_is_gone_is_not_made_without_it() {
+    let place = tempfile::tempdir().unwrap();
+    let store = Store::open(&place.path().join("store")).unwrap();
+    let workshop = Workshop::new(&store, helper()).unwrap();
+    let orphan = LayerStep { parent: Some(0), ..step("child", Vec::new()) };
+    let report = workshop.configured(&orphan, || Ok(None), &|_| {}).unwrap_err();
+    assert!(plain(&report).contains("the layer `child` is no longer in the store"), "{}", plain(&report));
+    assert!(crate::layer::core(&store, &orphan.key).unwrap().is_none());
+}
+
+#[test]
 fn a_child_over_a_remembered_parent_is_the_same_as_over_a_fresh_one() {
     let place = tempfile::tempdir().unwrap();
     let store = Store::open(&place.path().join("store")).unwrap();
