@@ -7,6 +7,7 @@ mod told;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 use std::time::Instant;
 
 use crate::cli::args::BuildArguments;
@@ -204,7 +205,12 @@ impl<'a> Build<'a> {
         });
         let waiting: Vec<(&RolePlan, &Laid)> = waiting.collect();
         let tools = laid[plan.tools].as_ref();
-        let mut pressed = self.press(&plan, &lock, &waiting, tools, initrd.as_ref())?.into_iter();
+        let mut pressed = thread::scope(|scope| {
+            // What the layers were configured in is large, and takes the disk a while to forget: beside the outputs.
+            scope.spawn(move || drop(workshop));
+            self.press(&plan, &lock, &waiting, tools, initrd.as_ref())
+        })?
+        .into_iter();
         Ok(ready.into_iter().filter_map(|ready| ready.or_else(|| pressed.next())).collect())
     }
 
