@@ -141,7 +141,7 @@ impl Relay<'_> {
     fn index(&self, name: &str) -> Result<Index, String> {
         let list = self.small(sums::SUMS).map_err(|error| error.to_string())?;
         let list = sums::parse(&String::from_utf8_lossy(&list)).map_err(|error| error.to_string())?;
-        let name = format!("{name}{}", caibx::SUFFIX);
+        let name = caibx::index_name(name);
         let digest = list.get(&name).ok_or_else(|| format!("`{name}` is not in the list"))?;
         let bytes = self.client.get(&self.url(&name), caibx::LONGEST).map_err(|error| error.to_string())?;
         if Digest::of(&bytes) != *digest {

@@ -44,7 +44,7 @@ impl World {
 
     /// Publishes the file with `index` beside it, and the list.
     fn publish(&self, index: &[u8]) {
-        let names = [(NAME.to_owned(), self.new.as_slice()), (format!("{NAME}.caibx"), index)];
+        let names = [(NAME.to_owned(), self.new.as_slice()), (format!("index-{NAME}.caibx"), index)];
         let mut list = String::new();
         for (name, bytes) in &names {
             self.server.answer(name, Told::File(bytes.to_vec()));
@@ -90,7 +90,7 @@ fn only_what_differs_is_fetched_and_neighbours_come_together() {
     assert!((4096..1 << 20).contains(&fetched), "{told:?}");
     let requests = world.server.take_requests();
     let parts = requests.iter().filter(|path| *path == NAME).count();
-    assert_eq!(requests[..2], ["SHA256SUMS".to_owned(), format!("{NAME}.caibx")]);
+    assert_eq!(requests[..2], ["SHA256SUMS".to_owned(), format!("index-{NAME}.caibx")]);
     assert_eq!(parts, 2, "{requests:?}");
 }
 
@@ -107,7 +107,7 @@ fn without_an_index_that_is_vouched_for_the_file_comes_whole() {
     let world = World::new();
     let mut other = world.index.clone();
     other[70] ^= 1;
-    let index = format!("{NAME}.caibx");
+    let index = format!("index-{NAME}.caibx");
     for (answer, why) in [(Told::File(other), "is not the one of the list"), (Told::Status(404), "is not there")] {
         world.server.answer(&index, answer);
         let told = world.comes();

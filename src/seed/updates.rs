@@ -35,10 +35,13 @@ pub fn publish(manifest: &Manifest, built: &Path, top: &Path) -> Result<bool, Re
     let mut listed = listed(&directory)?;
     // Of one version there is one: another build of it takes its place.
     let own = |name: &str| {
-        let rest = file_of(name).strip_prefix(&format!("{}_{}", manifest.role, manifest.version));
+        let rest = name.strip_prefix(&format!("{}_{}", manifest.role, manifest.version));
         rest.is_some_and(|rest| rest.starts_with('_') || rest == ".efi")
     };
-    let gone = |name: &str| own(name) || !directory.join(file_of(name)).is_file() || !directory.join(name).is_file();
+    let gone = |name: &str| {
+        let file = file_of(name).filter(|file| !own(file));
+        file.is_none_or(|file| !directory.join(file).is_file() || !directory.join(name).is_file())
+    };
     let earlier: Vec<String> = listed.keys().filter(|name| gone(name)).cloned().collect();
     listed.retain(|name, _| !gone(name));
     for output in outputs {
@@ -51,7 +54,7 @@ pub fn publish(manifest: &Manifest, built: &Path, top: &Path) -> Result<bool, Re
         }
         place(&from, &directory.join(name)).map_err(Diagnostic::from)?;
         listed.insert(name.to_owned(), output.sha256);
-        let index = format!("{name}{}", caibx::SUFFIX);
+        let index = caibx::index_name(name);
         let bytes = Index::of(files::open(&from).map_err(Diagnostic::from)?).on("read", &from);
         let bytes = bytes.map_err(Diagnostic::from)?.write();
         files::write_atomically(&directory.join(&index), &bytes).map_err(Diagnostic::from)?;
@@ -65,9 +68,9 @@ pub fn publish(manifest: &Manifest, built: &Path, top: &Path) -> Result<bool, Re
     Ok(true)
 }
 
-/// The file whose index `name` is, or itself.
-fn file_of(name: &str) -> &str {
-    name.strip_suffix(caibx::SUFFIX).unwrap_or(name)
+/// The file whose index `name` is, or itself. None for an index of a name that systemd-sysupdate takes for the file.
+fn file_of(name: &str) -> Option<&str> {
+    caibx::indexed(name).or_else(|| (!name.ends_with(caibx::SUFFIX)).then_some(name))
 }
 
 /// What is published already.
@@ -121,20 +124,27 @@ mod tests {
             assert!(publish(&built(&build, version, guid, content), &build, &top).unwrap());
         }
         let with_indexes = |names: &[&str]| -> Vec<String> {
-            names.iter().flat_map(|name| [(*name).to_owned(), format!("{name}.caibx")]).collect()
+            let indexes = names.iter().map(|name| format!("index-{name}.caibx"));
+            indexes.chain(names.iter().map(|name| (*name).to_owned())).collect()
         };
         assert_eq!(names(), with_indexes(&["rack_1.efi", "rack_10.efi", "rack_10_cc.root", "rack_1_bb.root"]));
-        for name in ["rack_1_aa.root", "rack_1_aa.root.caibx"] {
+        for name in ["rack_1_aa.root", "index-rack_1_aa.root.caibx"] {
             assert!(!top.join("updates/rack").join(name).exists(), "{name}");
         }
         let read = |name: &str| fs::read(top.join("updates/rack").join(name)).unwrap();
-        let index = Index::read(&read("rack_1_bb.root.caibx")).unwrap();
+        let index = Index::read(&read("index-rack_1_bb.root.caibx")).unwrap();
         assert_eq!(index, Index::of(read("rack_1_bb.root").as_slice()).unwrap());
-        // What was removed by hand is listed no longer.
+        // What was removed by hand is listed no longer, nor is an index that systemd-sysupdate would take for the file.
+        let list = fs::read_to_string(top.join("updates/rack/SHA256SUMS")).unwrap();
+        fs::write(top.join("updates/rack/rack_1.efi.caibx"), "old").unwrap();
+        let old = format!("{list}{}  rack_1.efi.caibx\n", Digest::of(b"old"));
+        fs::write(top.join("updates/rack/SHA256SUMS"), old).unwrap();
         fs::remove_file(top.join("updates/rack/rack_10.efi")).unwrap();
         fs::remove_file(top.join("updates/rack/rack_10_cc.root")).unwrap();
         publish(&built(&build, "2", "dd", "two"), &build, &top).unwrap();
         assert_eq!(names(), with_indexes(&["rack_1.efi", "rack_1_bb.root", "rack_2.efi", "rack_2_dd.root"]));
-        assert!(!top.join("updates/rack/rack_10.efi.caibx").exists());
+        for name in ["index-rack_10.efi.caibx", "rack_1.efi.caibx"] {
+            assert!(!top.join("updates/rack").join(name).exists(), "{name}");
+        }
     }
 }

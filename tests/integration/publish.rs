@@ -83,7 +83,7 @@ fn the_published_tree_holds_what_machines_load_and_no_secret() {
     let sums = ["-c", "cd tree/updates/rack && sha256sum --check --strict SHA256SUMS"];
     let mut check = command("sh");
     check.args(sums).current_dir(project.root());
-    assert_eq!(finish(check).succeeds(), "rack_2026.11.1.efi: OK\nrack_2026.11.1.efi.caibx: OK\n");
+    assert_eq!(finish(check).succeeds(), "index-rack_2026.11.1.efi.caibx: OK\nrack_2026.11.1.efi: OK\n");
 
     let vault = vault(&project);
     // cloud-init asks for it again and again where there is none.

@@ -130,7 +130,7 @@ fn systemd_pulls_the_new_version_and_little_travels() {
     assert!(travelled < world.new.len() as u64 / 20, "{promised:?}");
 
     // A server that knows no parts, or breaks: the same bytes, all of them.
-    server.behave(&format!("{name}.caibx"), Manner::Status(404));
+    server.behave(&format!("index-{name}.caibx"), Manner::Status(404));
     let (code, said, pulled) = world.pull(&relay, &name, &digest);
     assert!(code == Some(0) && pulled == world.new, "{code:?}: {said}");
     assert_eq!(server.take_promised()[&format!("/{name}")], world.new.len() as u64);
@@ -146,8 +146,9 @@ fn casync_says_the_same_of_what_is_published_and_reads_it() {
     let world = World::new();
     let published = world.tree.join("updates/rack");
     for (version, root) in [("1", &world.old), ("2", &world.new)] {
-        let file = published.join(name(version, root));
-        let index = format!("{}.caibx", file.display());
+        let name = name(version, root);
+        let file = published.join(&name);
+        let index = published.join(format!("index-{name}.caibx")).display().to_string();
         let (theirs, store) = (world.folder.path().join("theirs.caibx"), world.folder.path().join("store.castr"));
         let store = format!("--store={}", store.display());
         let make = ["--digest=sha512-256", "make", &store].map(AsRef::as_ref);

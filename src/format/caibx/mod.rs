@@ -22,7 +22,20 @@ use sha2::{Digest as _, Sha512_256};
 
 pub use chunks::{Chunks, LARGEST, LEAST};
 
-/// What an index's name has more than the file's.
+/// The name of the index of the file `name`. It begins otherwise, because systemd-sysupdate (257) takes every name that begins
+/// as its `MatchPattern=` says, whatever comes after, and would write an index in place of the file.
+pub fn index_name(name: &str) -> String {
+    format!("{PREFIX}{name}{SUFFIX}")
+}
+
+/// The file whose index `name` is.
+pub fn indexed(name: &str) -> Option<&str> {
+    name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)
+}
+
+const PREFIX: &str = "index-";
+
+/// What ends the name of every index.
 pub const SUFFIX: &str = ".caibx";
 
 /// Longest index that is worth reading, in bytes: that of a file of about 16 GiB.
