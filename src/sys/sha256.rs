@@ -1,8 +1,8 @@
 //! SHA-256's compression into several states at once, by the SHA instructions of x86-64.
 //!
 //! Each round waits for the one before, so a single state leaves most of the processor's unit for it idle: three take
-//! hardly longer than one, and what is made of a message alone is made once where all have the same. Source: FIPS 180-4, 6.2.2; Intel, *SHA
-//! Extensions* (2013), for the order of the words in registers.
+//! hardly longer than one, and what is made of a message alone is made once where all have the same. Source: FIPS
+//! 180-4, 6.2.2; Intel, *SHA Extensions* (2013), for the order of the words in registers.
 
 /// Bytes of a block.
 pub const BLOCK: usize = 64;
@@ -13,7 +13,7 @@ pub type State = [u32; 8];
 /// Compresses `blocks` into each of the states. False where the processor cannot, and then nothing was done.
 pub fn compress_all<const N: usize>(states: &mut [State; N], blocks: &[[u8; BLOCK]]) -> bool {
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("sha") && is_x86_feature_detected!("ssse3") && is_x86_feature_detected!("sse4.1") {
+    if x86_64::is_possible() {
         #[expect(unsafe_code, reason = "only the compiler's word for what was just found out is missing")]
         // SAFETY: the processor has the instructions that the function is compiled to.
         unsafe {
@@ -29,7 +29,7 @@ pub fn compress_all<const N: usize>(states: &mut [State; N], blocks: &[[u8; BLOC
 /// then nothing was done.
 pub fn compress_two(states: &mut [State; 2], blocks: [&[[u8; BLOCK]]; 2]) -> bool {
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("sha") && is_x86_feature_detected!("ssse3") && is_x86_feature_detected!("sse4.1") {
+    if x86_64::is_possible() {
         #[expect(unsafe_code, reason = "only the compiler's word for what was just found out is missing")]
         // SAFETY: the processor has the instructions that the function is compiled to.
         unsafe {
@@ -120,6 +120,11 @@ mod x86_64 {
 
     /// The words a, b, e, f of a state, and c, d, g, h.
     type Halves = (__m128i, __m128i);
+
+    /// Whether the processor has the instructions that the functions below are compiled to.
+    pub(super) fn is_possible() -> bool {
+        is_x86_feature_detected!("sha") && is_x86_feature_detected!("ssse3") && is_x86_feature_detected!("sse4.1")
+    }
 
     /// As [`super::compress_all`].
     #[target_feature(enable = "sha,sse2,ssse3,sse4.1")]

@@ -235,12 +235,12 @@ fn a_package_that_is_laid_last_runs_nobody_elses_scripts_again() {
     };
     let postinst = "#!/bin/sh\ntest ! -e /usr/bin/tree\n";
     let late = build_deb(place.path(), "late", "Depends: app\n", &[], &[("postinst", postinst)]);
-    let build = |leaves: &[&str]| {
-        let workshop = Workshop::new(&store, helper()).unwrap();
+    let build = |store: &Store, leaves: &[&str]| {
+        let workshop = Workshop::new(store, helper()).unwrap();
         let mut debs = base(place.path());
         debs.extend(leaves.iter().map(|name| leaf(name)));
-        let first = LayerStep { before: before(), ..step("base", packages(&store, &debs)) };
-        let mut second = step("child", packages(&store, std::slice::from_ref(&late)));
+        let first = LayerStep { before: before(), ..step("base", packages(store, &debs)) };
+        let mut second = step("child", packages(store, std::slice::from_ref(&late)));
         second.key = second.key.input("parent", first.key.digest());
         let lines = std::sync::Mutex::new(String::new());
         let listener = |progress: Progress| {
@@ -253,8 +253,8 @@ fn a_package_that_is_laid_last_runs_nobody_elses_scripts_again() {
         let laid = workshop.whole(&second, Some(made.clone()), Purpose::Root, &listener).unwrap();
         (below, made, laid, lines.into_inner().unwrap())
     };
-    let one = build(&["tree"]);
-    let two = build(&["tree", "forest"]);
+    let one = build(&store, &["tree"]);
+    let two = build(&store, &["tree", "forest"]);
 
     assert!(one.3.contains("Setting up app ") && one.3.contains("Setting up late "), "{}", one.3);
     assert!(!one.3.contains("Setting up tree"), "{}", one.3);
@@ -271,14 +271,7 @@ fn a_package_that_is_laid_last_runs_nobody_elses_scripts_again() {
 
     // From nothing it is the same.
     let other = Store::open(&place.path().join("other")).unwrap();
-    let workshop = Workshop::new(&other, helper()).unwrap();
-    let mut debs = base(place.path());
-    debs.extend(["tree", "forest"].map(leaf));
-    let first = LayerStep { before: before(), ..step("base", packages(&other, &debs)) };
-    let second = step("child", packages(&other, std::slice::from_ref(&late)));
-    let below = core(&workshop, &first, None);
-    let made = core(&workshop, &second, Some(below));
-    assert_eq!(whole(&workshop, &second, made).tree.digest(), two.2.tree.digest());
+    assert_eq!(build(&other, &["tree", "forest"]).2.tree.digest(), two.2.tree.digest());
 }
 
 #[test]
