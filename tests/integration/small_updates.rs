@@ -1,5 +1,5 @@
 //! Updates of which a machine fetches what it does not have, without a machine: published twice, answered by the relay over
-//! real connections, pulled by systemd's own puller.
+//! real connections, pulled by systemd's own puller, and chosen and written by its updater in a container of the image.
 
 use std::fs;
 use std::net::TcpListener;
@@ -10,12 +10,31 @@ use rolecast::digest::Digest;
 use rolecast::format::caibx::Index;
 use rolecast::relay::Relay;
 
+use super::boot::unpack;
 use super::publish::pretend_to_build;
 use crate::support::command::{Rolecast, run};
+use crate::support::container::Container;
+use crate::support::images::outputs;
 use crate::support::project::Project;
 use crate::support::server::{Manner, Server};
+use crate::support::turn;
 
 const IMAGE: &str = "images/ha-lab.toml";
+
+/// Updates by the image's own definitions, but for where they write: a folder stands for the disk's slots.
+const UPDATE: &str = r#"
+set -e
+mkdir -p /run/rolecast /srv/slots /srv/definitions
+ln -s /srv/published /run/rolecast/updates
+for file in /etc/sysupdate.d/*.transfer; do
+    name=${file##*/}
+    sed '/^\[Target\]/,$d' "$file" >"/srv/definitions/$name"
+    printf '[Target]\nType=regular-file\nPath=/srv/slots\nMatchPattern=%s_@v\n' "${name%.transfer}" >>"/srv/definitions/$name"
+done
+/usr/lib/systemd/systemd-sysupdate --definitions=/srv/definitions update >&2
+cd /srv/slots
+sha256sum *
+"#;
 
 /// A root's bytes: compressed segments, of which nothing can be said, with zeros between.
 fn root() -> Vec<u8> {
@@ -41,7 +60,12 @@ fn publish(tree: &Path, version: &str, root: &[u8], kernel: &[u8]) {
     let path = place.join("manifest.json");
     let mut manifest: serde_json::Value =
         serde_json::from_slice(&fs::read(&path).expect("just written")).expect("just written");
-    let files = [(name(version, root), root), (format!("rack_{version}.efi"), kernel)];
+    let hashes = hash_area(version);
+    let files = [
+        (format!("rack_{version}_{:0>32}.verity", 7), hashes.as_bytes()),
+        (name(version, root), root),
+        (format!("rack_{version}.efi"), kernel),
+    ];
     let outputs = files.map(|(name, bytes)| {
         fs::write(place.join("rack.update").join(&name), bytes).expect("a folder under target");
         let file = format!("rack.update/{name}");
@@ -53,6 +77,11 @@ fn publish(tree: &Path, version: &str, root: &[u8], kernel: &[u8]) {
     rolecast.run(&["secrets", "init", IMAGE]).succeeds();
     let (tree, images) = (tree.to_string_lossy(), output.to_string_lossy());
     rolecast.run(&["publish", &tree, IMAGE, "--images", &images, "--url", "http://10.77.0.1:8080"]).succeeds();
+}
+
+/// A version's hash area, of which nobody here knows more than its bytes.
+fn hash_area(version: &str) -> String {
+    format!("the hashes of {version}")
 }
 
 /// As an update names a root: its partition's GUID is of what it holds.
@@ -162,4 +191,23 @@ fn casync_says_the_same_of_what_is_published_and_reads_it() {
         let read = Index::read(&fs::read(&theirs).expect("just written"));
         assert_eq!(read, Ok(Index::of(root.as_slice()).expect("bytes can be read")));
     }
+}
+
+// systemd-sysupdate 257 does not look at what comes after a `MatchPattern=`: the index, named as the root with `.caibx` at
+// its end, was written to the slot.
+#[test]
+fn systemd_sysupdate_takes_each_file_for_what_it_is() {
+    let _turn = turn::beside_another();
+    let world = World::new();
+    let root = world.folder.path().join("machine");
+    unpack(&outputs("rack").tarball(), &root);
+    let published = root.join("srv/published");
+    run("cp", ["-r".as_ref(), world.tree.join("updates/rack").as_os_str(), published.as_os_str()]).succeeds();
+    let mut container = Container::start(&root);
+    container.report();
+    let written = container.enter("/bin/sh", &["-c", UPDATE]).succeeds();
+    let hashes = hash_area("2");
+    let parts = [("10-verity", hashes.as_bytes()), ("20-root", &world.new), ("30-kernel", b"kernel 2")];
+    assert_eq!(written, parts.map(|(name, bytes)| format!("{}  {name}_2\n", Digest::of(bytes))).concat());
+    container.stop();
 }
