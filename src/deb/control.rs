@@ -74,10 +74,10 @@ impl<'a> Iterator for Stanzas<'a> {
 
 /// The first line without its end, and what follows; nothing at the end of the text.
 fn split_line(text: &str) -> Option<(&str, &str)> {
-    if text.is_empty() {
-        return None;
+    match memchr::memchr(b'\n', text.as_bytes()) {
+        Some(end) => Some((&text[..end], &text[end + 1..])),
+        None => (!text.is_empty()).then_some((text, "")),
     }
-    Some(text.split_once('\n').unwrap_or((text, "")))
 }
 
 fn is_blank(line: &str) -> bool {
@@ -141,7 +141,7 @@ impl<'a> Iterator for Fields<'a> {
         if first.starts_with([' ', '\t']) {
             return fail(ControlProblem::Orphan);
         }
-        let Some((name, _)) = first.split_once(':') else {
+        let Some(name) = first.bytes().position(|byte| byte == b':').map(|colon| &first[..colon]) else {
             return fail(ControlProblem::NoColon(short(first)));
         };
         if name.is_empty() || name.starts_with(['-', '#']) || !name.bytes().all(|byte| byte.is_ascii_graphic()) {

@@ -10,10 +10,15 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::OnceLock;
 
+use rayon::prelude::*;
+
 use super::{Candidate, Field, Universe};
 use crate::deb::package::MultiArch;
 use crate::deb::relation::{RelationRef, alternatives_of};
 use crate::digest::Digest;
+
+/// How many candidates one task reads.
+const PART: usize = 4096;
 
 /// A candidate's place in the universe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,7 +34,6 @@ pub struct Index<'u> {
     architecture: &'u str,
     /// Names in alphabetical order, each with its candidates, best first.
     names: Vec<(&'u str, Vec<Id>)>,
-    by_name: BTreeMap<&'u str, Name>,
     /// Who provides a name: candidates in the order of the universe, with the version provided.
     providers: BTreeMap<&'u str, Vec<(Id, Option<&'u str>)>>,
     /// The name of each candidate; none for those of another architecture.
@@ -42,14 +46,14 @@ impl<'u> Index<'u> {
     /// Arranges `universe` for `architecture` (`amd64`); packages for another one are left out. Of the versions of
     /// a name, those whose digest is in `favoured` come first, then the higher priority, then the higher version.
     pub fn new(universe: &'u Universe, architecture: &'u str, favoured: &BTreeSet<Digest>) -> Self {
-        let mut grouped: BTreeMap<&str, Vec<Id>> = BTreeMap::new();
+        let mut named: Vec<(&str, Id)> = Vec::with_capacity(universe.candidates.len());
         let mut providers: BTreeMap<&str, Vec<(Id, Option<&str>)>> = BTreeMap::new();
         for (at, candidate) in (0..).zip(&universe.candidates) {
             let package = &*candidate.package;
             if package.architecture != "all" && package.architecture != architecture {
                 continue;
             }
-            grouped.entry(&package.name).or_default().push(Id(at));
+            named.push((&package.name, Id(at)));
             for provided in package.provides.iter() {
                 let version = provided.version.map(|(_, version)| version);
                 providers.entry(provided.name).or_default().push((Id(at), version));
@@ -57,10 +61,12 @@ impl<'u> Index<'u> {
         }
         let is_favoured =
             |candidate: &Candidate| candidate.package.sha256.is_some_and(|digest| favoured.contains(&digest));
-        let mut names = Vec::with_capacity(grouped.len());
-        let mut by_name = BTreeMap::new();
+        // Indexes are nearly in this order already, of which a merge sort makes use.
+        named.sort_by_key(|(name, _)| *name);
+        let mut names = Vec::with_capacity(named.len());
         let mut name_of = vec![None; universe.candidates.len()];
-        for (index, (name, mut ids)) in (0..).zip(grouped) {
+        for (index, group) in (0..).zip(named.chunk_by(|(one, _), (other, _)| one == other)) {
+            let mut ids: Vec<Id> = group.iter().map(|(_, id)| *id).collect();
             // Stable: of two alike the one from the earlier archive stays first.
             ids.sort_by(|left, right| {
                 let (left, right) = (candidate_at(universe, *left), candidate_at(universe, *right));
@@ -70,10 +76,9 @@ impl<'u> Index<'u> {
             for id in &ids {
                 name_of[id.0 as usize] = Some(Name(index));
             }
-            by_name.insert(name, Name(index));
-            names.push((name, ids));
+            names.push((group[0].0, ids));
         }
-        Self { universe, architecture, names, by_name, providers, name_of, met: OnceLock::new() }
+        Self { universe, architecture, names, providers, name_of, met: OnceLock::new() }
     }
 
     /// The candidate of that id.
@@ -103,12 +108,13 @@ impl<'u> Index<'u> {
 
     /// A name's place, where a real package bears it.
     pub(super) fn name(&self, text: &str) -> Option<Name> {
-        self.by_name.get(text).copied()
+        let found = self.names.binary_search_by_key(&text, |(name, _)| name).ok()?;
+        u32::try_from(found).ok().map(Name)
     }
 
     /// All names of real packages and of what they provide, alphabetically and the real ones first.
     pub(super) fn all_names(&self) -> impl Iterator<Item = &'u str> {
-        self.by_name.keys().chain(self.providers.keys()).copied()
+        self.names.iter().map(|(name, _)| *name).chain(self.providers.keys().copied())
     }
 
     /// Where `wanted` lies, by what identifies a .deb.
@@ -183,11 +189,9 @@ impl<'u> Index<'u> {
         self.met.get_or_init(|| {
             let ids = self.providers.values().flatten();
             // A hash map for speed: half a million look-ups. It is only asked, never walked, so its order is no one's.
-            let mut open: HashMap<&str, Name> =
+            let asked: HashMap<&str, Name> =
                 ids.filter_map(|(id, _)| self.name_of(*id)).map(|name| (self.name_text(name), name)).collect();
-            let mut met = vec![usize::MAX; self.names.len()];
-            let mut count = 0;
-            for candidate in &self.universe.candidates {
+            let names_in = |candidate: &'u Candidate| {
                 let package = &*candidate.package;
                 let fields = [
                     &package.pre_depends,
@@ -201,12 +205,18 @@ impl<'u> Index<'u> {
                 let mentioned = fields.into_iter().flat_map(|field| field.as_str().split([',', '|']));
                 let mentioned =
                     mentioned.map(|one| one.trim_start().split([' ', ':', '(', '\n']).next().unwrap_or(one));
-                for name in std::iter::once(package.name.as_str()).chain(mentioned) {
-                    if let Some(name) = open.remove(name) {
-                        met[name.0 as usize] = count;
-                        count += 1;
-                    }
-                }
+                std::iter::once(package.name.as_str()).chain(mentioned)
+            };
+            let first_in = |part: &'u [Candidate]| {
+                let mut seen = BTreeSet::new();
+                let names = part.iter().flat_map(names_in).filter_map(|name| asked.get(name).copied());
+                names.filter(|name| seen.insert(*name)).collect::<Vec<Name>>()
+            };
+            let parts: Vec<_> = self.universe.candidates.par_chunks(PART).map(first_in).collect();
+            let mut met = vec![usize::MAX; self.names.len()];
+            for (count, name) in parts.into_iter().flatten().enumerate() {
+                let first = &mut met[name.0 as usize];
+                *first = count.min(*first);
             }
             met
         })

@@ -125,6 +125,8 @@ impl World {
         let task = progress.begin("choose the packages", 0, Unit::Things);
         let lock = lock::resolve(spec, &loaded.universe, loaded.archives, previous, update)?;
         drop(task);
+        // A million pieces of memory: whoever only locks has ended before they are given back.
+        rayon::spawn(move || drop(loaded.universe));
         files::write_atomically(&project.path.lock(), lock::write(&lock).as_bytes()).map_err(Diagnostic::from)?;
         Ok((lock, loaded.warnings))
     }
