@@ -45,6 +45,8 @@ fn step(spec: &Spec, layer: &Layer, parent: Option<usize>, locked: &LockedLayer,
     let alone = Key::new("layer.configure", CONFIGURE_VERSION)
         .input("architecture", &spec.distribution.architecture)
         .input("epoch", EPOCH)
+        // It is in the origin of every file.
+        .input("name", &layer.name)
         .input("before", before_digest(&layer.before));
     let mut key = alone.clone();
     if let Some(parent) = parent {
@@ -85,7 +87,7 @@ fn before_digest(before: &Before) -> Digest {
         line(&["user", &user.name, &numbers, &user.group, &user.home, &user.shell, &user.comment]);
     }
     for file in &before.files {
-        line(&["file", &file.path, &file.mode.to_string(), &Digest::of(&file.content).to_string()]);
+        line(&["file", &file.path, &file.source, &file.mode.to_string(), &Digest::of(&file.content).to_string()]);
     }
     hasher.finish()
 }

@@ -167,6 +167,7 @@ impl Store {
             integrity::make_room(&root.join(room))?;
             integrity::check_owner(&root.join(room))?;
         }
+        files::spread(&root.join("scratch"));
         let path = root.join("lock");
         let lock = File::options().create(true).truncate(false).write(true).open(&path).on("open", &path)?;
         lock.lock_shared().on("lock", &path)?;

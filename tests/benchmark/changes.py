@@ -11,7 +11,7 @@ from pathlib import Path
 from builder import RUNS, Builder
 from measure import Failed, Figure, measure, size_of
 from tools import Tools
-from world import ADDED, change_file
+from world import ADDED, SCRIPTED, change_file
 
 ONE_DISK = ("--role", "rack", "--format", "disk")
 
@@ -34,9 +34,11 @@ def changes(builder: Builder, tools: Tools) -> None:
     with results.cell("file changed, reflinks/rolecast"):
         reflinks(builder, tools)
     results.tell("added package", ADDED)
+    results.tell("added package with a script", SCRIPTED)
     for profile in ("rack", "base"):
         project = f"{profile}-package"
         results.measure(f"package added to {profile}/rolecast", lambda project=project: builder.build(project))
+    results.measure("package with a script added to base/rolecast", lambda: builder.build("base-script"))
 
 
 def change(builder: Builder) -> None:

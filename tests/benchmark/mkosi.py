@@ -259,8 +259,8 @@ Format=directory
         """The initrd, by the same dracut with the same arguments."""
         files = self.place / directory / "initrd"
         lay(SOURCE / "overlays/initrd", files)
-        # Where mkosi shows its build and source directories to a script inside of the image.
-        command = dracut("$(ls /usr/lib/modules)", "/work/build/initrd", "/work/src/initrd")
+        # mkosi(1): where a script inside of the image sees its build and source directories.
+        command = dracut("$(ls /usr/lib/modules)", "$BUILDDIR/initrd", "$SRCDIR/initrd")
         script = self.file(f"{directory}/initrd.chroot", f"#!/bin/sh\nset -e\n{command}\n", executable=True)
         text = f"""\
 {head}

@@ -11,8 +11,9 @@ from results import Results
 BEGIN = "<!-- Written by `tests/benchmark/run docs`. -->"
 END = "<!-- End of what it writes. -->"
 
+OF_COLD = ("rolecast", "rolecast in memory", "mkosi", "mkosi alone", "mmdebstrap", "floor")
 CASES = (
-    ("cold", "cold: packages to all outputs", ("rolecast", "mkosi", "mkosi alone", "mmdebstrap", "floor")),
+    ("cold", "cold: packages to all outputs", OF_COLD),
     ("nothing changed", "nothing changed", ("rolecast", "mkosi")),
     ("file changed", "one overlay file changed: all outputs", ("rolecast", "mkosi", "mkosi alone", "copy")),
     ("file changed, reflinks", "one overlay file changed: all outputs, with reflinks", ("rolecast", "copy")),
@@ -20,12 +21,17 @@ CASES = (
     ("package updated", "one package updated: all outputs", ("rolecast",)),
     ("package added to rack", "one package added to `rack`: all outputs", ("rolecast", "mkosi")),
     ("package added to base", "one package added to `base`: all outputs", ("rolecast",)),
+    ("package with a script added to base", "one package with a script added to `base`: all outputs", ("rolecast",)),
     ("lock", "lock", ("rolecast",)),
     ("small", "lock of one package", ("rolecast",)),
 )
 """What is measured, its name, and of which tools."""
-SHOWN = {"mkosi alone": "mkosi, each image by itself", "copy": "copying and hashing the outputs"}
-IN_MEMORY = ("mkosi", "mkosi alone", "mmdebstrap", "floor")
+SHOWN = {
+    "rolecast in memory": "rolecast, in memory",
+    "mkosi alone": "mkosi, each image by itself",
+    "copy": "copying and hashing the outputs",
+}
+IN_MEMORY = ("rolecast in memory", "mkosi", "mkosi alone", "mmdebstrap", "floor")
 """Those that work in memory where there is enough of it."""
 
 
@@ -60,14 +66,15 @@ def aims(results: Results) -> list[Aim]:
         else:
             found.append(Aim(what, aim, shown.format(value), value >= most if least else value < most))
 
-    for part, name in (("cpu", "CPU"), ("wall", "wall")):
-        what = f"cold, all roles, {name}: mkosi / rolecast"
-        ratio(what, "at least 4", "cold/mkosi", "cold/rolecast", 4, part, least=True)
-    for part, name in (("cpu", "CPU"), ("wall", "wall")):
-        what = f"cold, all roles, {name}: mkosi, each image by itself / rolecast"
-        ratio(what, "at least 4", "cold/mkosi alone", "cold/rolecast", 4, part, least=True)
-    for part, name in (("cpu", "CPU"), ("wall", "wall")):
-        ratio(f"cold, all roles, {name}: rolecast / floor", "at most 1.4", "cold/rolecast", "cold/floor", 1.4, part)
+    for tool in ("mkosi", "mkosi alone"):
+        for own in ("rolecast", "rolecast in memory"):
+            for part, name in (("cpu", "CPU"), ("wall", "wall")):
+                what = f"cold, all roles, {name}: {SHOWN.get(tool, tool)} / {SHOWN.get(own, own)}"
+                ratio(what, "at least 4", f"cold/{tool}", f"cold/{own}", 4, part, least=True)
+    for own in ("rolecast", "rolecast in memory"):
+        for part, name in (("cpu", "CPU"), ("wall", "wall")):
+            what = f"cold, all roles, {name}: {SHOWN.get(own, own)} / floor"
+            ratio(what, "at most 1.4", f"cold/{own}", "cold/floor", 1.4, part)
     nothing = results.figure("nothing changed/rolecast")
     bound("nothing changed, wall", "under 100 ms", nothing and nothing.wall * 1000, 100, "{:.0f} ms")
     disk = results.figure("file changed, one disk/rolecast")
@@ -77,7 +84,8 @@ def aims(results: Results) -> list[Aim]:
         for part, unit in (("cpu", "CPU"), ("wall", "wall")):
             what = f"one overlay file, all outputs{name}, {unit}: rolecast / copying and hashing"
             ratio(what, "at most 1.2", f"{case}/rolecast", f"{case}/copy", 1.2, part)
-    for case in ("package updated", "package added to rack", "package added to base"):
+    packages = ("package updated", "package added to rack", "package added to base")
+    for case in (*packages, "package with a script added to base"):
         for part, unit in (("cpu", "CPU"), ("wall", "wall")):
             ratio(f"one {case}, {unit}: of cold", "under 0.33", f"{case}/rolecast", "cold/rolecast", 1 / 3, part)
     lock, small = results.figure("lock/rolecast"), results.figure("small/rolecast")
@@ -85,7 +93,7 @@ def aims(results: Results) -> list[Aim]:
     bound("lock from a warm index of Debian's main, wall", "under 1 s", lock and lock.wall, 1, "{:.2f} s")
     rate = float(size) / small.wall / 1e6 if small and size else None
     bound("reading the index (a lock of one package, all told)", "over 100 MB/s", rate, 100, "{:.0f} MB/s", least=True)
-    own = [name for name in results.kept["figures"] if name.endswith("/rolecast")]
+    own = [name for name in results.kept["figures"] if "/rolecast" in name or name.startswith(("roles/", "packages/"))]
     memory = max((run.memory for name in own for run in results.runs(name)), default=None)
     bound("largest process of any build", "under 500 MiB", memory and memory / 2**20, 500, "{:.0f} MiB")
     for fact, name in ((" for one disk", "one disk"), ("", "all outputs")):

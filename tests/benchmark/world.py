@@ -29,6 +29,10 @@ CHANGED = "overlays/base/etc/systemd/journald.conf.d/rolecast.conf"
 """The overlay file that is changed: one of the lowest layer, so it is in every image."""
 ADDED = "tree"
 """The package that is added: small, of no other package's need, without scripts."""
+SCRIPTED = "rsync"
+"""One with a maintainer script and a unit."""
+ADDITIONS = {"base-package": ("base", ADDED), "rack-package": ("rack", ADDED), "base-script": ("base", SCRIPTED)}
+"""The projects that are the plain one with a package more: in which profile, and which."""
 
 
 class World:
@@ -64,9 +68,9 @@ class World:
             self.need("lock", plain / IMAGE)
             self.need("vendor", self.vendor, plain / IMAGE)
             shutil.copy(plain / LOCK, kept)
-        for profile in ("base", "rack"):
-            changed = self.copy(f"{profile}-package", plain)
-            add_package(changed, profile)
+        for name, (profile, package) in ADDITIONS.items():
+            changed = self.copy(name, plain)
+            add_package(changed, profile, package)
             self.lock_and_vendor(changed)
         self.older = self.make_older(plain)
 
@@ -157,11 +161,11 @@ def change_file(project: Path, number: int) -> None:
     (project / CHANGED).write_text(f"{before}# change {number}\n", encoding="utf-8")
 
 
-def add_package(project: Path, profile: str) -> None:
+def add_package(project: Path, profile: str, package: str) -> None:
     """Adds a package to a profile's list."""
     path = project / f"profiles/{profile}.toml"
     text = path.read_text(encoding="utf-8")
-    path.write_text(re.sub(r"^packages = \[", f'packages = ["{ADDED}", ', text, count=1, flags=re.M), encoding="utf-8")
+    path.write_text(re.sub(r"^packages = \[", f'packages = ["{package}", ', text, count=1, flags=re.M), encoding="utf-8")
 
 
 def pin(stanza: Mapping[str, str]) -> str:

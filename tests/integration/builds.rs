@@ -74,6 +74,27 @@ fn a_second_build_has_nothing_to_do() {
 }
 
 /// An update's files bear identifiers of the root in their names. Once they stayed when the next build made others.
+// The name was not in the key of the layer's step: its files kept the old one as their origin.
+#[test]
+fn a_renamed_profile_is_the_origin_of_what_it_brings() {
+    let world = World::new();
+    let project = world.project();
+    let rolecast = world.rolecast(&project);
+    let origin = |layer: &str| {
+        rolecast.build(IMAGE, &["--format", "disk"]).succeeds();
+        let disk = Outputs::new(&rolecast.output, ROLE).disk().to_string_lossy().into_owned();
+        for path in ["/usr/bin/dpkg", "/usr/local/bin/hello"] {
+            let told = rolecast.run(&["inspect", &disk, path]).succeeds();
+            assert!(told.contains(&format!("(layer {layer})")), "{told}");
+        }
+    };
+    origin("base");
+    let profiles = project.root().join("profiles");
+    fs::rename(profiles.join("base.toml"), profiles.join("floor.toml")).expect("a profile of the project");
+    project.replace("profiles/small.toml", "\"base\"", "\"floor\"");
+    origin("floor");
+}
+
 #[test]
 fn an_update_that_was_built_anew_takes_the_place_of_the_former() {
     let world = World::new();
