@@ -83,6 +83,7 @@ class World:
     def copy(self, name: str, source: Path = SOURCE) -> Path:
         """A copy of a project of which everything may be changed."""
         project = self.projects / name
+        shutil.rmtree(project, ignore_errors=True)
         (project / "images").mkdir(parents=True)
         for file in (IMAGE, LOCK):
             shutil.copy(source / file, project / file)
