@@ -60,11 +60,15 @@ class Builder:
                 self.results.add(name, self.anew(self.first if is_last else "plain"))
                 self.results.tell("bytes of the outputs", size_of(self.out))
                 self.results.tell("bytes of the store", size_of(self.store))
-        for aside in self.world.directory.glob("aside-*"):
-            shutil.rmtree(aside, ignore_errors=True)
+        self.remove_aside()
         if self.results.lacks(name, COLD_RUNS):
             # Whatever keeps the older package from being built keeps nothing else from being measured.
             self.world.older = None
+
+    def remove_aside(self) -> None:
+        """Removes what cold builds before the last one left."""
+        for aside in self.world.directory.glob("aside-*"):
+            shutil.rmtree(aside, ignore_errors=True)
 
     def in_memory(self, place: Path) -> None:
         """Cold builds with the store and the outputs in memory, as the other tools have it."""
@@ -82,6 +86,7 @@ class Builder:
         if not self.built.exists():
             print("  building once: there is no store yet that a cold build left", flush=True)
             self.anew(self.first)
+            self.remove_aside()
 
     def lock(self) -> None:
         """Locking with an index that was read before: the image file, and one that wants a single package."""

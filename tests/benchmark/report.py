@@ -84,8 +84,12 @@ def aims(results: Results) -> list[Aim]:
         for part, unit in (("cpu", "CPU"), ("wall", "wall")):
             what = f"one overlay file, all outputs{name}, {unit}: rolecast / copying and hashing"
             ratio(what, "at most 1.2", f"{case}/rolecast", f"{case}/copy", 1.2, part)
-    packages = ("package updated", "package added to rack", "package added to base")
-    for case in (*packages, "package with a script added to base"):
+    for case in (
+        "package updated",
+        "package added to rack",
+        "package added to base",
+        "package with a script added to base",
+    ):
         for part, unit in (("cpu", "CPU"), ("wall", "wall")):
             ratio(f"one {case}, {unit}: of cold", "under 0.33", f"{case}/rolecast", "cold/rolecast", 1 / 3, part)
     lock, small = results.figure("lock/rolecast"), results.figure("small/rolecast")

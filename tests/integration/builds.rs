@@ -73,7 +73,6 @@ fn a_second_build_has_nothing_to_do() {
     assert_ne!(manifest(&rolecast.output), undisturbed());
 }
 
-/// An update's files bear identifiers of the root in their names. Once they stayed when the next build made others.
 // The name was not in the key of the layer's step: its files kept the old one as their origin.
 #[test]
 fn a_renamed_profile_is_the_origin_of_what_it_brings() {
@@ -95,6 +94,7 @@ fn a_renamed_profile_is_the_origin_of_what_it_brings() {
     origin("floor");
 }
 
+/// An update's files bear identifiers of the root in their names. Once they stayed when the next build made others.
 #[test]
 fn an_update_that_was_built_anew_takes_the_place_of_the_former() {
     let world = World::new();

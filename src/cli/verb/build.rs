@@ -205,12 +205,13 @@ impl<'a> Build<'a> {
         });
         let waiting: Vec<(&RolePlan, &Laid)> = waiting.collect();
         let tools = laid[plan.tools].as_ref();
-        let mut pressed = thread::scope(|scope| {
+        let pressed: Vec<Vec<Built>> = thread::scope(|scope| {
             // What the layers were configured in is large, and takes the disk a while to forget: beside the outputs.
             scope.spawn(move || drop(workshop));
-            self.press(&plan, &lock, &waiting, tools, initrd.as_ref())
-        })?
-        .into_iter();
+            let press = |some| self.press(&plan, &lock, some, tools, initrd.as_ref());
+            waiting.chunks(outputs::AT_ONCE).map(press).collect::<Result<_, _>>()
+        })?;
+        let mut pressed = pressed.into_iter().flatten();
         Ok(ready.into_iter().filter_map(|ready| ready.or_else(|| pressed.next())).collect())
     }
 

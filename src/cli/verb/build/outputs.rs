@@ -20,8 +20,8 @@ use crate::tree::Content;
 
 use super::{Build, Built};
 
-/// How many roles are pressed at once: each has its tree and its bills of materials in memory, some 40 MB.
-const AT_ONCE: usize = 4;
+/// How many roles are to be pressed at once: each has its tree and its bills of materials in memory, some 40 MB.
+pub(super) const AT_ONCE: usize = 4;
 
 impl Build<'_> {
     /// The directory of a role's outputs.
@@ -121,21 +121,6 @@ impl Build<'_> {
 
     /// Presses roles, each with what it stands on, into their directories; in their order.
     pub(super) fn press(
-        &self,
-        plan: &Plan,
-        lock: &Lock,
-        waiting: &[(&RolePlan, &Laid)],
-        tools: Option<&Laid>,
-        initrd: Option<&Content>,
-    ) -> Result<Vec<Built>, Report> {
-        let mut built = Vec::with_capacity(waiting.len());
-        for some in waiting.chunks(AT_ONCE) {
-            built.extend(self.press_together(plan, lock, some, tools, initrd)?);
-        }
-        Ok(built)
-    }
-
-    fn press_together(
         &self,
         plan: &Plan,
         lock: &Lock,
