@@ -197,7 +197,7 @@ pub struct Part<'a> {
 }
 
 /// Writes the outputs that were kept under `outputs` into `directory`, or a part of them as if it alone had been built;
-/// none when there is no such thing.
+/// returns their manifest, none when there is no such thing.
 ///
 /// # Errors
 /// When the store or the directory fail, or something comes out otherwise than it was.
@@ -207,7 +207,7 @@ pub fn write(
     part: Option<Part<'_>>,
     directory: &Path,
     progress: &dyn Progress,
-) -> Result<Option<Pressed>, Report> {
+) -> Result<Option<Manifest>, Report> {
     let Some(kept) = store.result::<Kept>(&key(outputs))? else { return Ok(None) };
     let unsound = || Report::from(Diagnostic::error(Kind::Internal, UNSOUND));
     let Kept { mut manifest, recipes } = kept;
@@ -243,8 +243,7 @@ pub fn write(
     press::pour(&manifest.role, &wanted, directory, store, progress)?;
     let text = manifest.to_text().map_err(|error| Diagnostic::error(Kind::Internal, error.to_string()))?;
     press::list(&manifest, text.as_bytes(), directory)?;
-    recipes.retain(|file, _| manifest.outputs.iter().any(|output| output.file == *file));
-    Ok(Some(Pressed { manifest, recipes }))
+    Ok(Some(manifest))
 }
 
 /// Makes the manifest what it is where `part` alone is built of the same root, and returns the provenance of that; none when

@@ -109,7 +109,7 @@ impl Workshop<'_> {
             parent => self.core(step, parent, acting, listener)?,
         };
         let core = Core { tree, leaves };
-        let objects = objects(tree, &self.store.tree(&tree).map_err(Diagnostic::from)?);
+        let objects = objects(tree, &self.laid(tree, None)?.tree);
         self.store.record(&step.key, objects, &core).map_err(Diagnostic::from)?;
         Ok(core)
     }
@@ -137,7 +137,8 @@ impl Workshop<'_> {
         if let Some(Made { tree }) = self.store.result(&key).map_err(Diagnostic::from)? {
             return Ok(tree);
         }
-        let parent = parent.map(|tree| self.laid(tree)).transpose()?;
+        let _turn = self.turns.take();
+        let parent = parent.map(|tree| self.laid(tree, None)).transpose()?;
         let packages: Vec<Unpacked> = packages.into_iter().map(|(_, unpacked)| unpacked).collect();
         let mut laid = lay::lay(self.store, parent.as_ref().map(|parent| &*parent.tree), &packages, step.epoch)?;
         self.lay_before(&mut laid.tree, step)?;
@@ -158,14 +159,15 @@ impl Workshop<'_> {
     ) -> Result<Laid, Report> {
         let key = step.whole();
         if let Some(tree) = whole_tree(self.store, step)? {
-            return self.laid(tree);
+            return self.laid(tree, None);
         }
         let core = core.ok_or_else(|| gone(step))?;
         let _held = self.store.hold(&key).map_err(Diagnostic::from)?;
         if let Some(tree) = whole_tree(self.store, step)? {
-            return self.laid(tree);
+            return self.laid(tree, None);
         }
-        let below = self.laid(core.tree)?;
+        let _turn = self.turns.take();
+        let below = self.laid(core.tree, None)?;
         let mut packages = unpack::unpack_all(self.store, &core.leaves, &|| {})?;
         packages.retain(|package| {
             purpose == Purpose::Root || package.layer == step.name || !leaves::is_for_people(package)
@@ -178,13 +180,13 @@ impl Workshop<'_> {
         let laid = lay::lay(self.store, Some(&below.tree), &packages, step.epoch)?;
         if !laid.is_configured {
             let tree = self.made(&key, step, &Before::default(), Some(&below), laid, listener)?;
-            return self.laid(tree);
+            return self.laid(tree, None);
         }
         let store = |bytes: &[u8]| Ok::<_, StoreError>(Content::whole(self.store.put(bytes)?, bytes.len() as u64));
         let tree = settle(laid.tree, step.epoch, store).map_err(Diagnostic::from)?;
         let digest = self.store.put_tree(&tree).map_err(Diagnostic::from)?;
         self.store.record(&key, objects(digest, &tree), &Made { tree: digest }).map_err(Diagnostic::from)?;
-        Ok(Laid { digest, tree: Arc::new(tree), over: Some(core.tree) })
+        Ok(Laid { over: Some(core.tree), ..self.laid(digest, Some(tree))? })
     }
 
     /// Runs the scripts of what was laid over `parent`, and records the tree that they leave.
@@ -223,10 +225,6 @@ impl Workshop<'_> {
         let own = ["upper", "lay"].map(|name| format!("{directory}/{name}"));
         self.keep_checkout(&tree, own.into_iter().chain(lower).collect());
         Ok(tree)
-    }
-
-    fn laid(&self, digest: Digest) -> Result<Laid, Report> {
-        Ok(Laid { digest, tree: Arc::new(self.store.tree(&digest).map_err(Diagnostic::from)?), over: None })
     }
 
     /// Lays the files that have to be there before packages are configured.

@@ -17,6 +17,7 @@ mod place;
 pub mod root;
 mod scripts;
 pub mod settle;
+mod turns;
 pub mod units;
 pub mod unpack;
 mod workshop;

@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::digest::{Digest, Key};
@@ -19,6 +19,10 @@ use crate::sys::sandbox::{Helper, Mode, Sandbox};
 use crate::tree::Tree;
 
 use super::inside::{Answer, Request, Run, Stored, Task};
+use super::turns::Turns;
+
+/// How many layers are laid or configured at once: each has some 20 MB of packages and trees in memory.
+const AT_ONCE: usize = 8;
 
 /// A configured layer.
 #[derive(Clone, Debug)]
@@ -79,6 +83,9 @@ pub struct Workshop<'a> {
     /// Directories of the checkouts on disk, the uppermost first, by their trees. The inner lock is held while one is
     /// made, so that two children of one parent wait for one checkout.
     checkouts: Mutex<BTreeMap<Digest, Slot>>,
+    /// Trees that somebody has: many layers of an image file stand on the same one.
+    trees: Mutex<BTreeMap<Digest, Arc<Mutex<Weak<Tree>>>>>,
+    pub(super) turns: Turns,
     next: AtomicUsize,
     /// Where the working directory goes when something failed in it.
     kept: Mutex<Option<PathBuf>>,
@@ -100,6 +107,8 @@ impl<'a> Workshop<'a> {
             sandbox: OnceLock::new(),
             scratch,
             checkouts: Mutex::default(),
+            trees: Mutex::default(),
+            turns: Turns::new(AT_ONCE),
             next: AtomicUsize::new(0),
             kept: Mutex::default(),
         };
@@ -177,6 +186,19 @@ impl<'a> Workshop<'a> {
     /// Notes an output of a run under another name.
     pub(super) fn note(&self, key: &Key, output: (Digest, u64)) -> Result<(), Report> {
         Ok(self.store.record(key, vec![output.0], &output).map_err(Diagnostic::from)?)
+    }
+
+    /// A stored tree as a layer, read where nobody has it; `made` is what was just stored.
+    pub(super) fn laid(&self, digest: Digest, made: Option<Tree>) -> Result<Laid, Report> {
+        let slot = locked(&self.trees).entry(digest).or_default().clone();
+        let mut shared = locked(&slot);
+        let tree = match (shared.upgrade(), made) {
+            (Some(tree), _) => tree,
+            (None, Some(made)) => Arc::new(made),
+            (None, None) => Arc::new(self.store.tree(&digest).map_err(Diagnostic::from)?),
+        };
+        *shared = Arc::downgrade(&tree);
+        Ok(Laid { digest, tree, over: None })
     }
 
     /// The directories of a tree's checkout, made where this build has none yet.

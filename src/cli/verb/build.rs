@@ -44,7 +44,7 @@ pub fn run(arguments: &BuildArguments, settings: &Settings) -> Result<Done, Repo
     let boot_signer = secure_boot::signer(&arguments.secure_boot, Some(now()))?;
     let signer = sign::signer(&arguments.signer)?;
     let remote = remote::of_build(&arguments.remote, arguments.mirrors.offline)?;
-    let (built, mut warnings) = make(arguments, boot_signer.as_ref(), remote.as_ref(), settings)?;
+    let (built, mut warnings) = make(arguments, boot_signer.as_ref(), remote.as_ref(), settings, Explain::Nothing)?;
     if let Some(signer) = &signer {
         for role in &built {
             crate::sign::sign(&role.directory, signer)?;
@@ -63,9 +63,10 @@ pub(super) fn make(
     signer: Option<&Signer>,
     remote: Option<&Arc<Remote>>,
     settings: &Settings,
+    explain: Explain,
 ) -> Result<(Vec<Built>, Report), Report> {
     let progress = progress::for_run(settings.json);
-    let mut build = Build::new(arguments, signer, remote, settings, progress.as_ref())?;
+    let mut build = Build { explain, ..Build::new(arguments, signer, remote, settings, progress.as_ref())? };
     let lock = build.fresh_lock()?;
     let mut repairs = REPAIRS;
     loop {
@@ -104,6 +105,16 @@ pub(super) struct Build<'a> {
     pub(super) warnings: Report,
     arguments: &'a BuildArguments,
     signer: Option<&'a Signer>,
+    explain: Explain,
+}
+
+/// What of the outputs is to be explained afterwards: what they are made of takes some MB a role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Explain {
+    /// Nothing: they are there.
+    Nothing,
+    /// Where a byte comes from.
+    Bytes,
 }
 
 /// A role that was built.
@@ -112,7 +123,7 @@ pub(super) struct Built {
     pub(super) directory: PathBuf,
     /// What they are.
     pub(super) manifest: Manifest,
-    /// What each of them is made of, by its path from the directory; nothing where nothing had to be done.
+    /// What each of them is made of, by its path from the directory; nothing where they were not pressed, or nobody asks.
     pub(super) recipes: BTreeMap<String, Recipe>,
     /// Whether nothing had to be done.
     reused: bool,
@@ -132,7 +143,8 @@ impl<'a> Build<'a> {
         let agent = files::read(&settings::agent(arguments.chosen.agent.as_deref())?).map_err(Diagnostic::from)?;
         let world = World::open(settings, &arguments.mirrors, &project.spec.archives)?.borrowing(remote);
         let agent_digest = Digest::of(&agent);
-        Ok(Self { project, world, progress, agent, agent_digest, warnings, arguments, signer })
+        let explain = Explain::Nothing;
+        Ok(Self { project, world, progress, agent, agent_digest, warnings, arguments, signer, explain })
     }
 
     /// The lock that answers the Spec: as it is, or made now.

@@ -29,7 +29,7 @@ use crate::report::{Diagnostic, Kind, Progress, Report, Unit};
 use crate::store::Store;
 use crate::sys::files::{self, Context as _};
 
-use super::build::{self, Built, shown};
+use super::build::{self, Built, Explain, shown};
 use super::differences;
 use super::inspect::manifest_of;
 use super::project::Project;
@@ -112,7 +112,7 @@ pub fn run(arguments: &VerifyArguments, settings: &Settings) -> Result<Done, Rep
         signer: SignerArguments::default(),
         remote: RemoteArguments::default(),
     };
-    let (built, mut warnings) = build::make(&request, signer, None, &fresh)?;
+    let (built, mut warnings) = build::make(&request, signer, None, &fresh, Explain::Bytes)?;
     let mut compared = Vec::new();
     for reference in &references {
         let role = &reference.manifest.role;

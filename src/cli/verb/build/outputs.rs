@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::digest::{Digest, Key};
 use crate::image::kept::Part;
-use crate::image::manifest::PackageFacts;
+use crate::image::manifest::{Manifest, PackageFacts};
 use crate::image::{self, Pressed, delivered, kept};
 use crate::layer::root::{self, Image, RoleRoot};
 use crate::layer::{Laid, initrd};
@@ -18,7 +18,7 @@ use crate::report::{Diagnostic, Report};
 use crate::sys::files;
 use crate::tree::Content;
 
-use super::{Build, Built};
+use super::{Build, Built, Explain};
 
 /// How many roles are to be pressed at once: each has its tree and its bills of materials in memory, some 40 MB.
 pub(super) const AT_ONCE: usize = 4;
@@ -51,10 +51,10 @@ impl Build<'_> {
         store.ask(&offers.iter().map(kept::key).collect::<Vec<Key>>())?;
         for (index, role, key) in lacking {
             let directory = self.directory(role);
-            let Some(Pressed { manifest, recipes }) = self.written(plan, role, lock)? else { continue };
+            let Some(manifest) = self.written(plan, role, lock)? else { continue };
             delivered::remember(store, &key, &directory, &manifest)?;
             self.progress.reused(&format!("outputs of {}", manifest.role));
-            ready[index] = Some(Built { directory, manifest, recipes, reused: false });
+            ready[index] = Some(Built { directory, manifest, recipes: BTreeMap::new(), reused: false });
         }
         Ok(ready)
     }
@@ -71,14 +71,14 @@ impl Build<'_> {
     }
 
     /// A role's outputs, written from what was kept of them; none when nothing was.
-    fn written(&self, plan: &Plan, role: &RolePlan, lock: &Lock) -> Result<Option<Pressed>, Report> {
+    fn written(&self, plan: &Plan, role: &RolePlan, lock: &Lock) -> Result<Option<Manifest>, Report> {
         let directory = self.directory(role);
         let materials = self.materials(role, lock);
         for (index, key) in self.offers(plan, role, lock).iter().enumerate() {
             let part = (index > 0).then_some(Part { formats: &role.formats, materials: &materials });
-            let pressed = kept::write(&self.world.store, key, part, &directory, self.progress)?;
-            if pressed.is_some() {
-                return Ok(pressed);
+            let written = kept::write(&self.world.store, key, part, &directory, self.progress)?;
+            if written.is_some() {
+                return Ok(written);
             }
         }
         Ok(None)
@@ -143,7 +143,10 @@ impl Build<'_> {
             .map(|(Order { key, directory, .. }, prepared)| {
                 let pressed = prepared.deliver(directory, store, progress)?;
                 kept::keep(store, key, directory, &pressed)?;
-                let Pressed { manifest, recipes } = pressed;
+                let Pressed { manifest, mut recipes } = pressed;
+                if self.explain == Explain::Nothing {
+                    recipes.clear();
+                }
                 delivered::remember(store, key, directory, &manifest)?;
                 Ok(Built { directory: directory.clone(), manifest, recipes, reused: false })
             })
