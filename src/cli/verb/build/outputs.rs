@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use rayon::prelude::*;
 
@@ -133,25 +134,30 @@ impl Build<'_> {
             waiting.par_iter().map(|(role, top)| self.order(plan, lock, role, top)).collect::<Result<_, _>>()?;
         let requests: Vec<image::Request<'_>> =
             orders.iter().map(|order| self.request(plan, lock, order, tools, initrd)).collect();
-        // One after another, with all processors: what roles have in common is compressed by the first of them.
-        let prepared: Vec<image::Prepared<'_>> =
-            requests.iter().map(|request| image::prepare(request, store, progress)).collect::<Result<_, _>>()?;
-        // Side by side: each writes and hashes bytes of its own.
-        let delivered: Vec<Result<Built, Report>> = orders
-            .par_iter()
-            .zip(prepared)
-            .map(|(Order { key, directory, .. }, prepared)| {
-                let pressed = prepared.deliver(directory, store, progress)?;
-                kept::keep(store, key, directory, &pressed)?;
-                let Pressed { manifest, mut recipes } = pressed;
-                if self.explain == Explain::Nothing {
-                    recipes.clear();
-                }
-                delivered::remember(store, key, directory, &manifest)?;
-                Ok(Built { directory: directory.clone(), manifest, recipes, reused: false })
-            })
-            .collect();
-        delivered.into_iter().collect()
+        let delivered: Vec<OnceLock<Result<Built, Report>>> = orders.iter().map(|_| OnceLock::new()).collect();
+        rayon::scope(|scope| {
+            for ((order, request), delivered) in orders.iter().zip(&requests).zip(&delivered) {
+                // One after another: what roles have in common is compressed by the first of them. Meanwhile those before
+                // it write and hash bytes of their own.
+                let prepared = image::prepare(request, store, progress)?;
+                scope.spawn(move |_| drop(delivered.set(self.deliver(order, prepared))));
+            }
+            Ok::<_, Report>(())
+        })?;
+        delivered.into_iter().filter_map(OnceLock::into_inner).collect()
+    }
+
+    /// Writes a role's outputs, and keeps what they are made of.
+    fn deliver(&self, order: &Order<'_>, prepared: image::Prepared<'_>) -> Result<Built, Report> {
+        let (store, Order { key, directory, .. }) = (&self.world.store, order);
+        let pressed = prepared.deliver(directory, store, self.progress)?;
+        kept::keep(store, key, directory, &pressed)?;
+        let Pressed { manifest, mut recipes } = pressed;
+        if self.explain == Explain::Nothing {
+            recipes.clear();
+        }
+        delivered::remember(store, key, directory, &manifest)?;
+        Ok(Built { directory: directory.clone(), manifest, recipes, reused: false })
     }
 
     /// A role's root, and all else that is told of it.
