@@ -19,7 +19,7 @@ use crate::tree::{Content, Kind, Meta, Node, Origin, Tree, TreePath};
 use super::accounts::{Account, Accounts};
 use super::inside::{Configure, Request};
 use super::lay;
-use super::leaves::{self, Asked};
+use super::leaves::{self, Asked, Turn};
 use super::settle::settle;
 use super::unpack::{self, Unpacked};
 use super::workshop::{Laid, Listener, Progress, Workshop};
@@ -98,15 +98,15 @@ impl Workshop<'_> {
             unpacked.extend(unpack::unpack_all(self.store, &parent.leaves, &|| {})?);
             asked.extend(parent.leaves.iter().cloned());
         }
-        let is_leaf = leaves::leaves(&unpacked, &step.before.files);
-        let (mut acting, mut leaves) = (Vec::new(), Vec::new());
-        for ((asked, unpacked), is_leaf) in asked.into_iter().zip(unpacked).zip(is_leaf) {
-            if is_leaf { leaves.push(asked) } else { acting.push((asked, unpacked)) }
+        let turns = leaves::turns(&unpacked, &step.before);
+        let (mut first, mut leaves) = (Vec::new(), Vec::new());
+        for ((asked, unpacked), turn) in asked.into_iter().zip(unpacked).zip(turns) {
+            if turn == Turn::First { first.push((asked, unpacked)) } else { leaves.push(asked) }
         }
         let parent = parent.map(|parent| parent.tree);
         let tree = match parent {
-            Some(parent) if acting.is_empty() && step.before.is_empty() => parent,
-            parent => self.core(step, parent, acting, listener)?,
+            Some(parent) if first.is_empty() && step.before.is_empty() => parent,
+            parent => self.core(step, parent, first, listener)?,
         };
         let core = Core { tree, leaves };
         let objects = objects(tree, &self.laid(tree, None)?.tree);
@@ -115,7 +115,7 @@ impl Workshop<'_> {
     }
 
     /// The tree of `packages` configured over `parent`, with what `step` puts in place before. Its name in the store is what
-    /// goes in, so that a package which is laid last changes nothing here.
+    /// goes in, so that a package which comes late or last changes nothing here.
     fn core(
         &self,
         step: &LayerStep,
@@ -166,15 +166,11 @@ impl Workshop<'_> {
         if let Some(tree) = whole_tree(self.store, step)? {
             return self.laid(tree, None);
         }
+        let (tree, packages) = self.late(step, core, purpose, listener)?;
         let _turn = self.turns.take();
-        let below = self.laid(core.tree, None)?;
-        let mut packages = unpack::unpack_all(self.store, &core.leaves, &|| {})?;
-        packages.retain(|package| {
-            purpose == Purpose::Root || package.layer == step.name || !leaves::is_for_people(package)
-        });
+        let below = self.laid(tree, None)?;
         if packages.is_empty() {
-            let objects = objects(core.tree, &below.tree);
-            self.store.record(&key, objects, &Made { tree: core.tree }).map_err(Diagnostic::from)?;
+            self.store.record(&key, objects(tree, &below.tree), &Made { tree }).map_err(Diagnostic::from)?;
             return Ok(below);
         }
         let laid = lay::lay(self.store, Some(&below.tree), &packages, step.epoch)?;
@@ -186,7 +182,34 @@ impl Workshop<'_> {
         let tree = settle(laid.tree, step.epoch, store).map_err(Diagnostic::from)?;
         let digest = self.store.put_tree(&tree).map_err(Diagnostic::from)?;
         self.store.record(&key, objects(digest, &tree), &Made { tree: digest }).map_err(Diagnostic::from)?;
-        Ok(Laid { over: Some(core.tree), ..self.laid(digest, Some(tree))? })
+        Ok(Laid { over: Some(below.digest), ..self.laid(digest, Some(tree))? })
+    }
+
+    /// The core with the packages over it that are configured late; also those that are still to be laid.
+    fn late(
+        &self,
+        step: &LayerStep,
+        core: Core,
+        purpose: Purpose,
+        listener: Listener<'_>,
+    ) -> Result<(Digest, Vec<Unpacked>), Report> {
+        let Core { tree, leaves } = core;
+        let mut unpacked = unpack::unpack_all(self.store, &leaves, &|| {})?;
+        let mut asked = leaves;
+        if purpose == Purpose::Initrd {
+            let wanted = |package: &Unpacked| package.layer == step.name || !leaves::is_for_people(package);
+            let keep = leaves::of_initrd(&unpacked, wanted);
+            let kept = asked.into_iter().zip(unpacked).zip(keep).filter_map(|(package, keep)| keep.then_some(package));
+            (asked, unpacked) = kept.unzip();
+        }
+        let turns = leaves::turns(&unpacked, &Before::default());
+        let (mut late, mut last) = (Vec::new(), Vec::new());
+        for ((asked, unpacked), turn) in asked.into_iter().zip(unpacked).zip(turns) {
+            if turn == Turn::Last { last.push(unpacked) } else { late.push((asked, unpacked)) }
+        }
+        // Whatever layer is uppermost: of two over the same tree, what they have in common is configured once.
+        let Some(layer) = late.first().map(|(asked, _)| asked.layer.clone()) else { return Ok((tree, last)) };
+        Ok((self.core(&step.late(&layer), Some(tree), late, listener)?, last))
     }
 
     /// Runs the scripts of what was laid over `parent`, and records the tree that they leave.

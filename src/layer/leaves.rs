@@ -1,16 +1,16 @@
-//! Which packages of a layer are laid last: those whose place in the order changes nothing for any other package.
+//! When a package of a layer is configured: with the layer, or later, over all layers of a role at once.
 //!
-//! Owns that choice alone, a function of what the packages say of themselves. A package is a leaf when it runs nothing as it
-//! is configured and none that does names it; a leaf is then laid over all layers of a role at once, as if it had been
-//! installed after everything else, so that adding or updating it runs no other package's scripts again. Every order in
-//! which dependencies hold is one that packages have to bear (Debian policy 7.2).
+//! Owns that choice alone, a function of what the packages say of themselves. What others rely on comes first. A package that
+//! runs something but that no other such package names is configured late, over whatever the layers above bring; one that
+//! runs nothing, and that none of those names, is laid last. So adding or updating one of these runs hardly another
+//! package's scripts again. Every order in which dependencies hold is one that packages have to bear (Debian policy 7.2).
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::deb::control::Stanzas;
-use crate::plan::{BeforeFile, LockedPackage};
+use crate::plan::{Before, LockedPackage};
 use crate::tree::TreePath;
 
 use super::unpack::Unpacked;
@@ -24,36 +24,81 @@ pub struct Asked {
     pub package: LockedPackage,
 }
 
-/// Which of the packages are leaves, in the given order. `before` are the files that are laid over them, which packages that
-/// come last would lie over.
-pub(super) fn leaves(packages: &[Unpacked], before: &[BeforeFile]) -> Vec<bool> {
-    let mut named: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for (index, unpacked) in packages.iter().enumerate() {
-        let provided = unpacked.package.provides.iter().map(|relation| relation.name);
-        for name in provided.chain([unpacked.package.name.as_str()]) {
-            named.entry(name).or_default().push(index);
+/// When a package is configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Turn {
+    /// With its layer.
+    First,
+    /// Over all layers of a role, before what is laid last.
+    Late,
+    /// Laid over everything, and hardly configured.
+    Last,
+}
+
+/// When each of the packages is configured, in the given order. `before` is what is put in place for the layer, which has to
+/// be there when they are.
+pub(super) fn turns(packages: &[Unpacked], before: &Before) -> Vec<Turn> {
+    let names = Names::of(packages);
+    let laid: Vec<TreePath> = before.files.iter().filter_map(|file| TreePath::parse(&file.path).ok()).collect();
+    let acting: Vec<usize> = (0..packages.len()).filter(|index| acts(&packages[*index])).collect();
+    let mut is_named = vec![false; packages.len()];
+    acting.iter().flat_map(|index| names.named_by(*index)).for_each(|named| is_named[named] = true);
+    let is_first = |index: usize| {
+        let Unpacked { package, tree, .. } = &packages[index];
+        let is_answered = before.debconf.iter().any(|answer| answer.package == package.name);
+        let has_laid = laid.iter().any(|path| tree.get(path).is_some());
+        package.essential || package.protected || is_answered || has_laid || (acts(&packages[index]) && is_named[index])
+    };
+    let mut turns = vec![Turn::Last; packages.len()];
+    names.reach((0..packages.len()).filter(|index| is_first(*index)), Turn::First, &mut turns);
+    names.reach(acting.into_iter(), Turn::Late, &mut turns);
+    turns
+}
+
+/// Which of the packages name which others.
+struct Names<'a> {
+    packages: &'a [Unpacked],
+    /// The packages of a name, or that provide it.
+    places: BTreeMap<&'a str, Vec<usize>>,
+    /// What improves a package: such a package may look for it.
+    improvers: BTreeMap<usize, Vec<usize>>,
+}
+
+impl<'a> Names<'a> {
+    fn of(packages: &'a [Unpacked]) -> Self {
+        let mut places: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (index, unpacked) in packages.iter().enumerate() {
+            let provided = unpacked.package.provides.iter().map(|relation| relation.name);
+            for name in provided.chain([unpacked.package.name.as_str()]) {
+                places.entry(name).or_default().push(index);
+            }
+        }
+        let mut improvers: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (index, unpacked) in packages.iter().enumerate() {
+            for improved in names(unpacked, &["Enhances"]).filter_map(|name| places.get(name)).flatten() {
+                improvers.entry(*improved).or_default().push(index);
+            }
+        }
+        Self { packages, places, improvers }
+    }
+
+    /// The others that a package names, and those that improve it.
+    fn named_by(&self, index: usize) -> impl Iterator<Item = usize> {
+        let fields = &["Pre-Depends", "Depends", "Recommends", "Suggests"];
+        let named = names(&self.packages[index], fields).filter_map(|name| self.places.get(name)).flatten();
+        named.chain(self.improvers.get(&index).into_iter().flatten()).copied().filter(move |other| *other != index)
+    }
+
+    /// Gives `turn` to packages and to what they name, as far as these have no earlier one.
+    fn reach(&self, packages: impl Iterator<Item = usize>, turn: Turn, turns: &mut [Turn]) {
+        let mut next: Vec<usize> = packages.collect();
+        while let Some(index) = next.pop() {
+            if turns[index] > turn {
+                turns[index] = turn;
+                next.extend(self.named_by(index));
+            }
         }
     }
-    let mut leaves = vec![true; packages.len()];
-    let laid: Vec<TreePath> = before.iter().filter_map(|file| TreePath::parse(&file.path).ok()).collect();
-    let acts = |unpacked: &Unpacked| acts(unpacked) || laid.iter().any(|path| unpacked.tree.get(path).is_some());
-    let mut next: Vec<usize> = (0..packages.len()).filter(|index| acts(&packages[*index])).collect();
-    // What a leaf improves may look for it.
-    let mut improvers: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    for (index, unpacked) in packages.iter().enumerate() {
-        for improved in names(unpacked, &["Enhances"]).filter_map(|name| named.get(name)).flatten() {
-            improvers.entry(*improved).or_default().push(index);
-        }
-    }
-    while let Some(index) = next.pop() {
-        if !std::mem::take(&mut leaves[index]) {
-            continue;
-        }
-        let fields = ["Pre-Depends", "Depends", "Recommends", "Suggests"];
-        next.extend(names(&packages[index], &fields).filter_map(|name| named.get(name)).flatten());
-        next.extend(improvers.get(&index).into_iter().flatten());
-    }
-    leaves
 }
 
 /// Whether the package does something as it is configured, or others rely on it without naming it. Its configuration files
@@ -64,9 +109,32 @@ pub(super) fn acts(unpacked: &Unpacked) -> bool {
     runs || package.essential || package.protected || !unpacked.conffiles.is_empty()
 }
 
-/// Whether the package ships only what people call or read: nothing that an initrd is made of.
+/// Which of the packages that come late or last an initrd is made over: those that are `wanted`, and what one of them that
+/// acts names, because dpkg asks for it.
+pub(super) fn of_initrd(packages: &[Unpacked], wanted: impl Fn(&Unpacked) -> bool) -> Vec<bool> {
+    let mut turns: Vec<Turn> =
+        packages.iter().map(|unpacked| if wanted(unpacked) { Turn::Late } else { Turn::Last }).collect();
+    let names = Names::of(packages);
+    for index in 0..packages.len() {
+        if acts(&packages[index]) && turns[index] == Turn::Late {
+            names.reach(names.named_by(index), Turn::Late, &mut turns);
+        }
+    }
+    turns.into_iter().map(|turn| turn == Turn::Late).collect()
+}
+
+/// Whether the package ships only what people call or read, or what is started once the root is there: nothing that an
+/// initrd is made of.
 pub(super) fn is_for_people(unpacked: &Unpacked) -> bool {
-    let places: [&[u8]; 3] = [b"usr/bin/", b"usr/games/", b"usr/share/"];
+    let places: [&[u8]; 7] = [
+        b"etc/default/",
+        b"etc/init.d/",
+        b"etc/logrotate.d/",
+        b"usr/bin/",
+        b"usr/games/",
+        b"usr/lib/systemd/system/",
+        b"usr/share/",
+    ];
     let mut files = unpacked.tree.iter().filter(|(_, node)| !node.kind.is_directory());
     files.all(|(path, _)| places.iter().any(|place| path.as_bytes().starts_with(place)))
 }
@@ -101,27 +169,39 @@ mod tests {
     }
 
     #[test]
-    fn what_runs_nothing_and_is_named_by_nothing_that_runs_is_a_leaf() {
+    fn what_others_rely_on_comes_first_and_what_runs_nothing_last() {
         let mut packages = vec![
             package("shell", "Essential: yes\nPre-Depends: libc (>= 2)\n", &[]),
             package("libc", "", &[]),
             package("daemon", "Depends: lib-a | mail, lib-b:any\nSuggests: helper\n", &["postinst"]),
             package("lib-a", "Depends: lib-c\n", &[]),
-            package("lib-b", "", &[]),
+            package("lib-b", "", &["postinst"]),
             package("lib-c", "", &[]),
             package("postman", "Provides: mail (= 2)\n", &[]),
-            package("helper", "", &[]),
+            package("helper", "", &["preinst"]),
             package("plugin", "Enhances: daemon\n", &[]),
             package("configured", "", &[]),
-            // Leaves: one names what acts, one a leaf; a library of leaves alone; one that only cleans up after itself.
+            package("answered", "", &["postinst"]),
+            // Laid last: one names what acts, one another; a library of these alone; one that only cleans up after itself.
             package("tree", "Depends: libc, shell\nRecommends: daemon\n", &["md5sums"]),
             package("forest", "Depends: tree, lib-d\n", &[]),
             package("lib-d", "", &["triggers"]),
             package("tidy", "", &["prerm", "postrm"]),
         ];
         packages[9].conffiles = vec![Conffile { path: "/etc/x".to_owned(), md5: None, removed: false }];
-        let found = leaves(&packages, &[]);
-        let named = packages.iter().zip(found).filter(|(_, leaf)| *leaf).map(|(one, _)| one.package.name.clone());
-        assert_eq!(named.collect::<Vec<_>>(), ["tree", "forest", "lib-d", "tidy"]);
+        let answer = crate::plan::Debconf {
+            package: "answered".into(),
+            question: "q".into(),
+            kind: "string".into(),
+            value: "a".into(),
+        };
+        let found = turns(&packages, &Before { debconf: vec![answer], ..Before::default() });
+        let of = |turn: Turn| -> Vec<&str> {
+            let named = packages.iter().zip(&found).filter(|(_, found)| **found == turn);
+            named.map(|(unpacked, _)| unpacked.package.name.as_str()).collect()
+        };
+        assert_eq!(of(Turn::First), ["shell", "libc", "lib-b", "helper", "answered"]);
+        assert_eq!(of(Turn::Late), ["daemon", "lib-a", "lib-c", "postman", "plugin", "configured"]);
+        assert_eq!(of(Turn::Last), ["tree", "forest", "lib-d", "tidy"]);
     }
 }

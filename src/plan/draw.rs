@@ -5,10 +5,7 @@ use crate::lock::{Lock, LockedLayer};
 use crate::report::{Diagnostic, Kind, Report};
 use crate::spec::{Before, Body, Format, Layer, Permission, Spec, State, Written, facts, template};
 
-use super::{EPOCH, LayerStep, Plan, PlannedBody, PlannedFile, RolePlan};
-
-/// Version of unpack, configure and settle: changes with any change to what they make of the same inputs.
-const CONFIGURE_VERSION: u32 = 2;
+use super::{CONFIGURE_VERSION, EPOCH, LayerStep, Plan, PlannedBody, PlannedFile, RolePlan};
 
 /// Version of overlay, units, tables and settle, and of how the root is kept.
 const ROOT_VERSION: u32 = 2;

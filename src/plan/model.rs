@@ -13,6 +13,9 @@ pub use crate::spec::{
 /// that a new lock leaves alone what it did not change.
 pub const EPOCH: i64 = 1_767_225_600;
 
+/// Version of unpack, configure and settle: changes with any change to what they make of the same inputs (a format break).
+pub const CONFIGURE_VERSION: u32 = 3;
+
 /// Everything that has to be done, in an order in which it can be done.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -47,6 +50,14 @@ impl LayerStep {
     /// Names the tree with the packages that are laid last, of this layer and of all below it.
     pub fn whole(&self) -> Key {
         Key::new("layer.whole", 1).input("layer", self.key.digest())
+    }
+
+    /// The step that configures packages over all layers, the uppermost of which asks for one of `layer`: nothing decides
+    /// what it makes but these and what they are laid over.
+    #[must_use]
+    pub fn late(&self, layer: &str) -> Self {
+        let alone = Key::new("layer.late", CONFIGURE_VERSION).input("epoch", self.epoch).input("name", layer);
+        Self { name: layer.to_owned(), packages: Vec::new(), before: Before::default(), alone, ..self.clone() }
     }
 }
 
