@@ -42,7 +42,9 @@ pub(super) fn turns(packages: &[Unpacked], before: &Before) -> Vec<Turn> {
     let laid: Vec<TreePath> = before.files.iter().filter_map(|file| TreePath::parse(&file.path).ok()).collect();
     let acting: Vec<usize> = (0..packages.len()).filter(|index| acts(&packages[*index])).collect();
     let mut is_named = vec![false; packages.len()];
-    acting.iter().flat_map(|index| names.named_by(*index)).for_each(|named| is_named[named] = true);
+    // What is only suggested is no more relied on than what is not named at all.
+    let relied_on = |index: &usize| names.named_in(*index, &["Pre-Depends", "Depends", "Recommends"]);
+    acting.iter().flat_map(relied_on).for_each(|named| is_named[named] = true);
     let is_first = |index: usize| {
         let Unpacked { package, tree, .. } = &packages[index];
         let is_answered = before.debconf.iter().any(|answer| answer.package == package.name);
@@ -82,11 +84,16 @@ impl<'a> Names<'a> {
         Self { packages, places, improvers }
     }
 
+    /// The others that these fields of a package name.
+    fn named_in(&self, index: usize, fields: &'a [&'a str]) -> impl Iterator<Item = usize> {
+        let named = names(&self.packages[index], fields).filter_map(|name| self.places.get(name)).flatten().copied();
+        named.filter(move |other| *other != index)
+    }
+
     /// The others that a package names, and those that improve it.
     fn named_by(&self, index: usize) -> impl Iterator<Item = usize> {
-        let fields = &["Pre-Depends", "Depends", "Recommends", "Suggests"];
-        let named = names(&self.packages[index], fields).filter_map(|name| self.places.get(name)).flatten();
-        named.chain(self.improvers.get(&index).into_iter().flatten()).copied().filter(move |other| *other != index)
+        let named = self.named_in(index, &["Pre-Depends", "Depends", "Recommends", "Suggests"]);
+        named.chain(self.improvers.get(&index).into_iter().flatten().copied().filter(move |other| *other != index))
     }
 
     /// Gives `turn` to packages and to what they name, as far as these have no earlier one.
@@ -200,8 +207,9 @@ mod tests {
             let named = packages.iter().zip(&found).filter(|(_, found)| **found == turn);
             named.map(|(unpacked, _)| unpacked.package.name.as_str()).collect()
         };
-        assert_eq!(of(Turn::First), ["shell", "libc", "lib-b", "helper", "answered"]);
-        assert_eq!(of(Turn::Late), ["daemon", "lib-a", "lib-c", "postman", "plugin", "configured"]);
+        assert_eq!(of(Turn::First), ["shell", "libc", "lib-b", "answered"]);
+        let late = ["daemon", "lib-a", "lib-c", "postman", "helper", "plugin", "configured"];
+        assert_eq!(of(Turn::Late), late);
         assert_eq!(of(Turn::Last), ["tree", "forest", "lib-d", "tidy"]);
     }
 }
