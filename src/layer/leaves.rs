@@ -119,15 +119,11 @@ pub(super) fn acts(unpacked: &Unpacked) -> bool {
 /// Which of the packages that come late or last an initrd is made over: those that are `wanted`, and what one of them that
 /// acts names, because dpkg asks for it.
 pub(super) fn of_initrd(packages: &[Unpacked], wanted: impl Fn(&Unpacked) -> bool) -> Vec<bool> {
-    let mut turns: Vec<Turn> =
-        packages.iter().map(|unpacked| if wanted(unpacked) { Turn::Late } else { Turn::Last }).collect();
-    let names = Names::of(packages);
-    for index in 0..packages.len() {
-        if acts(&packages[index]) && turns[index] == Turn::Late {
-            names.reach(names.named_by(index), Turn::Late, &mut turns);
-        }
-    }
-    turns.into_iter().map(|turn| turn == Turn::Late).collect()
+    let wanted: Vec<bool> = packages.iter().map(wanted).collect();
+    let mut turns = vec![Turn::Last; packages.len()];
+    let acting = (0..packages.len()).filter(|index| wanted[*index] && acts(&packages[*index]));
+    Names::of(packages).reach(acting, Turn::Late, &mut turns);
+    turns.into_iter().zip(wanted).map(|(turn, wanted)| wanted || turn == Turn::Late).collect()
 }
 
 /// Whether the package ships only what people call or read, or what is started once the root is there: nothing that an
@@ -211,5 +207,18 @@ mod tests {
         let late = ["daemon", "lib-a", "lib-c", "postman", "helper", "plugin", "configured"];
         assert_eq!(of(Turn::Late), late);
         assert_eq!(of(Turn::Last), ["tree", "forest", "lib-d", "tidy"]);
+    }
+
+    #[test]
+    fn an_initrd_is_made_over_all_that_a_script_may_rely_on() {
+        let packages = [
+            package("driver", "Depends: lib\n", &["postinst"]),
+            package("lib", "Depends: data\n", &[]),
+            package("data", "", &[]),
+            package("server", "Depends: lib, manual\n", &["postinst"]),
+            package("manual", "", &[]),
+        ];
+        let wanted = |unpacked: &Unpacked| ["driver", "lib"].contains(&unpacked.package.name.as_str());
+        assert_eq!(of_initrd(&packages, wanted), [true, true, true, false, false]);
     }
 }

@@ -225,13 +225,17 @@ fn layers_are_configured_captured_and_remembered() {
 }
 
 #[test]
-fn a_package_that_is_laid_last_runs_nobody_elses_scripts_again() {
+fn a_package_that_comes_late_or_last_runs_hardly_anybody_elses_scripts_again() {
     let place = tempfile::tempdir().unwrap();
     let store = Store::open(&place.path().join("store")).unwrap();
     let leaf = |name: &str| {
         // Whoever asked for it would be told that files came: dpkg has to run.
-        let triggers: &[(&str, &str)] = if name == "forest" { &[("triggers", "activate-noawait wood\n")] } else { &[] };
-        build_deb(place.path(), name, "Depends: app\n", &[(&format!("usr/bin/{name}"), text(name))], triggers)
+        let control: &[(&str, &str)] = match name {
+            "forest" => &[("triggers", "activate-noawait wood\n")],
+            "service" => &[("postinst", "#!/bin/sh\ntest ! -e /usr/bin/tree && echo served >> /var/lib/app/made\n")],
+            _ => &[],
+        };
+        build_deb(place.path(), name, "Depends: app\n", &[(&format!("usr/bin/{name}"), text(name))], control)
     };
     let postinst = "#!/bin/sh\ntest ! -e /usr/bin/tree\n";
     let late = build_deb(place.path(), "late", "Depends: app\n", &[], &[("postinst", postinst)]);
@@ -259,9 +263,20 @@ fn a_package_that_is_laid_last_runs_nobody_elses_scripts_again() {
     assert!(one.3.contains("Setting up app ") && one.3.contains("Setting up late "), "{}", one.3);
     assert!(!one.3.contains("Setting up tree"), "{}", one.3);
     assert_eq!((one.0.tree(), one.1.tree()), (two.0.tree(), two.1.tree()));
-    let mut set_up: Vec<&str> = two.3.lines().filter(|line| line.starts_with("Setting up ")).collect();
-    set_up.sort_unstable();
-    assert_eq!(set_up, ["Setting up forest (1) ...", "Setting up tree (1) ..."]);
+    let set_up = |lines: &str| {
+        let mut set_up: Vec<String> =
+            lines.lines().filter_map(|line| line.strip_prefix("Setting up ")).map(str::to_owned).collect();
+        set_up.sort_unstable();
+        set_up
+    };
+    assert_eq!(set_up(&two.3), ["forest (1) ...", "tree (1) ..."]);
+
+    // What runs something and is named by nobody comes after all layers, and before what is laid last.
+    let three = build(&store, &["tree", "forest", "service"]);
+    assert_eq!((one.0.tree(), one.1.tree()), (three.0.tree(), three.1.tree()));
+    assert_eq!(set_up(&three.3), ["forest (1) ...", "late (1) ...", "service (1) ...", "tree (1) ..."]);
+    let made = node(&three.2, "var/lib/app/made").and_then(Node::content).unwrap();
+    assert!(store.read(made).unwrap().ends_with(b"served\n"));
 
     let binary = node(&two.2, "usr/bin/forest").expect("laid over all layers");
     assert!(matches!(&*binary.origin, Origin::Package { name, layer, .. } if name == "forest" && layer == "base"));
@@ -272,6 +287,7 @@ fn a_package_that_is_laid_last_runs_nobody_elses_scripts_again() {
     // From nothing it is the same.
     let other = Store::open(&place.path().join("other")).unwrap();
     assert_eq!(build(&other, &["tree", "forest"]).2.tree.digest(), two.2.tree.digest());
+    assert_eq!(build(&other, &["tree", "forest", "service"]).2.tree.digest(), three.2.tree.digest());
 }
 
 #[test]
