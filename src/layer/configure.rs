@@ -24,12 +24,12 @@ use super::settle::settle;
 use super::unpack::{self, Unpacked};
 use super::workshop::{Laid, Listener, Progress, Workshop};
 
-/// A layer over its parents without the packages that are laid last.
+/// A layer over its parents without the packages that come late or last.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Core {
     /// Digest of the stored tree (of its dump with places).
     tree: Digest,
-    /// The packages that are laid last, of this layer and of those below it.
+    /// The packages that come late or last, of this layer and of those below it.
     leaves: Vec<Asked>,
 }
 
@@ -39,13 +39,13 @@ impl Core {
         self.tree
     }
 
-    /// The digests of the packages that are laid last.
+    /// The digests of the packages that come late or last.
     pub fn leaves(&self) -> impl Iterator<Item = Digest> {
         self.leaves.iter().map(|asked| asked.package.sha256)
     }
 }
 
-/// What a whole tree is for, which decides the packages that are laid last.
+/// What a whole tree is for, which decides the packages that come late or last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// A role's root: all of them.
@@ -137,7 +137,7 @@ impl Workshop<'_> {
         if let Some(Made { tree }) = self.store.result(&key).map_err(Diagnostic::from)? {
             return Ok(tree);
         }
-        let _turn = self.turns.take();
+        let _permit = self.permits.take();
         let parent = parent.map(|tree| self.laid(tree, None)).transpose()?;
         let packages: Vec<Unpacked> = packages.into_iter().map(|(_, unpacked)| unpacked).collect();
         let mut laid = lay::lay(self.store, parent.as_ref().map(|parent| &*parent.tree), &packages, step.epoch)?;
@@ -145,7 +145,7 @@ impl Workshop<'_> {
         self.made(&key, step, &step.before, parent.as_ref(), laid, listener)
     }
 
-    /// The whole tree of `step`: its core, and over it the packages that are laid last. Where the store has it the core is
+    /// The whole tree of `step`: its core, and over it the packages that come late or last. Where the store has it the core is
     /// not needed.
     ///
     /// # Errors
@@ -167,7 +167,7 @@ impl Workshop<'_> {
             return self.laid(tree, None);
         }
         let (tree, packages) = self.late(step, core, purpose, listener)?;
-        let _turn = self.turns.take();
+        let _permit = self.permits.take();
         let below = self.laid(tree, None)?;
         if packages.is_empty() {
             self.store.record(&key, objects(tree, &below.tree), &Made { tree }).map_err(Diagnostic::from)?;

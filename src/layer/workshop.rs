@@ -19,7 +19,7 @@ use crate::sys::sandbox::{Helper, Mode, Sandbox};
 use crate::tree::Tree;
 
 use super::inside::{Answer, Request, Run, Stored, Task};
-use super::turns::Turns;
+use super::permits::Permits;
 
 /// How many layers are laid or configured at once: each has some 20 MB of packages and trees in memory.
 const AT_ONCE: usize = 8;
@@ -85,7 +85,7 @@ pub struct Workshop<'a> {
     checkouts: Mutex<BTreeMap<Digest, Slot>>,
     /// Trees that somebody has: many layers of an image file stand on the same one.
     trees: Mutex<BTreeMap<Digest, Arc<Mutex<Weak<Tree>>>>>,
-    pub(super) turns: Turns,
+    pub(super) permits: Permits,
     next: AtomicUsize,
     /// Where the working directory goes when something failed in it.
     kept: Mutex<Option<PathBuf>>,
@@ -108,7 +108,7 @@ impl<'a> Workshop<'a> {
             scratch,
             checkouts: Mutex::default(),
             trees: Mutex::default(),
-            turns: Turns::new(AT_ONCE),
+            permits: Permits::new(AT_ONCE),
             next: AtomicUsize::new(0),
             kept: Mutex::default(),
         };

@@ -47,7 +47,7 @@ pub struct LayerStep {
 }
 
 impl LayerStep {
-    /// Names the tree with the packages that are laid last, of this layer and of all below it.
+    /// Names the tree with the packages that come late or last, of this layer and of all below it.
     pub fn whole(&self) -> Key {
         Key::new("layer.whole", 1).input("layer", self.key.digest())
     }

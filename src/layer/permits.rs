@@ -2,33 +2,33 @@
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
-/// Turns that are free.
+/// Permits that are free.
 #[derive(Debug)]
-pub(super) struct Turns {
+pub(super) struct Permits {
     free: Mutex<usize>,
     given_back: Condvar,
 }
 
-/// A turn; given back when it is dropped.
+/// A permit; given back when it is dropped.
 #[derive(Debug)]
-pub(super) struct Turn<'a>(&'a Turns);
+pub(super) struct Permit<'a>(&'a Permits);
 
-impl Turns {
-    /// So many turns.
+impl Permits {
+    /// So many permits.
     pub(super) fn new(count: usize) -> Self {
         Self { free: Mutex::new(count), given_back: Condvar::new() }
     }
 
-    /// Waits until there is a turn, and takes it.
-    pub(super) fn take(&self) -> Turn<'_> {
+    /// Waits until there is a permit, and takes it.
+    pub(super) fn take(&self) -> Permit<'_> {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let mut free = self.given_back.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
         *free -= 1;
-        Turn(self)
+        Permit(self)
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Permit<'_> {
     fn drop(&mut self) {
         *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         self.0.given_back.notify_one();
@@ -44,12 +44,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_more_threads_than_there_are_turns_have_one_and_all_get_theirs() {
-        let (turns, now, most, done) = (Turns::new(2), AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+    fn no_more_threads_than_there_are_permits_have_one_and_all_get_theirs() {
+        let (permits, now, most, done) =
+            (Permits::new(2), AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
         thread::scope(|scope| {
             for _ in 0..7 {
                 scope.spawn(|| {
-                    let _turn = turns.take();
+                    let _permit = permits.take();
                     most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                     thread::sleep(Duration::from_millis(5));
                     now.fetch_sub(1, Ordering::SeqCst);
