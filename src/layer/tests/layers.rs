@@ -348,7 +348,9 @@ fn a_failing_script_is_told_with_its_output_and_a_way_to_look() {
     let mut step = step("base", packages(&store, &debs));
     step.before = before();
     let workshop = Workshop::new(&store, helper()).unwrap();
-    let report = workshop.configured(&step, || Ok(None), &|_| {}).unwrap_err();
+    // Nobody names it: it comes late.
+    let below = core(&workshop, &step, None);
+    let report = workshop.whole(&step, Some(below), Purpose::Root, &|_| {}).unwrap_err();
     drop(workshop);
     let text = plain(&report);
     for part in [
