@@ -109,7 +109,7 @@ impl Workshop<'_> {
             parent => self.core(step, parent, first, listener)?,
         };
         let core = Core { tree, leaves };
-        let objects = objects(tree, &self.laid(tree, None)?.tree);
+        let objects = objects(tree, &self.laid(tree)?.tree);
         self.store.record(&step.key, objects, &core).map_err(Diagnostic::from)?;
         Ok(core)
     }
@@ -138,7 +138,7 @@ impl Workshop<'_> {
             return Ok(tree);
         }
         let _permit = self.permits.take();
-        let parent = parent.map(|tree| self.laid(tree, None)).transpose()?;
+        let parent = parent.map(|tree| self.laid(tree)).transpose()?;
         let packages: Vec<Unpacked> = packages.into_iter().map(|(_, unpacked)| unpacked).collect();
         let mut laid = lay::lay(self.store, parent.as_ref().map(|parent| &*parent.tree), &packages, step.epoch)?;
         self.lay_before(&mut laid.tree, step)?;
@@ -159,16 +159,16 @@ impl Workshop<'_> {
     ) -> Result<Laid, Report> {
         let key = step.whole();
         if let Some(tree) = whole_tree(self.store, step)? {
-            return self.laid(tree, None);
+            return self.laid(tree);
         }
         let core = core.ok_or_else(|| gone(step))?;
         let _held = self.store.hold(&key).map_err(Diagnostic::from)?;
         if let Some(tree) = whole_tree(self.store, step)? {
-            return self.laid(tree, None);
+            return self.laid(tree);
         }
         let (tree, packages) = self.late(step, core, purpose, listener)?;
         let _permit = self.permits.take();
-        let below = self.laid(tree, None)?;
+        let below = self.laid(tree)?;
         if packages.is_empty() {
             self.store.record(&key, objects(tree, &below.tree), &Made { tree }).map_err(Diagnostic::from)?;
             return Ok(below);
@@ -176,13 +176,13 @@ impl Workshop<'_> {
         let laid = lay::lay(self.store, Some(&below.tree), &packages, step.epoch)?;
         if !laid.is_configured {
             let tree = self.made(&key, step, &Before::default(), Some(&below), laid, listener)?;
-            return self.laid(tree, None);
+            return self.laid(tree);
         }
         let store = |bytes: &[u8]| Ok::<_, StoreError>(Content::whole(self.store.put(bytes)?, bytes.len() as u64));
         let tree = settle(laid.tree, step.epoch, store).map_err(Diagnostic::from)?;
         let digest = self.store.put_tree(&tree).map_err(Diagnostic::from)?;
         self.store.record(&key, objects(digest, &tree), &Made { tree: digest }).map_err(Diagnostic::from)?;
-        Ok(Laid { over: Some(below.digest), ..self.laid(digest, Some(tree))? })
+        Ok(Laid { over: Some(below.digest), ..self.shared(digest, || Ok(tree))? })
     }
 
     /// The core with the packages over it that are configured late; also those that are still to be laid.

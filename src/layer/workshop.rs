@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::digest::{Digest, Key};
 use crate::report::{Diagnostic, Kind as Problem, Report};
-use crate::store::{Scratch, Store};
+use crate::store::{Scratch, Store, StoreError};
 use crate::sys::files::Context as _;
 use crate::sys::sandbox::{Helper, Mode, Sandbox};
 use crate::tree::Tree;
@@ -188,14 +188,22 @@ impl<'a> Workshop<'a> {
         Ok(self.store.record(key, vec![output.0], &output).map_err(Diagnostic::from)?)
     }
 
-    /// A stored tree as a layer, read where nobody has it; `made` is what was just stored.
-    pub(super) fn laid(&self, digest: Digest, made: Option<Tree>) -> Result<Laid, Report> {
+    /// A stored tree as a layer, read where nobody has it.
+    pub(super) fn laid(&self, digest: Digest) -> Result<Laid, Report> {
+        self.shared(digest, || self.store.tree(&digest))
+    }
+
+    /// A tree as a layer: the one that somebody has, else what `tree` gives.
+    pub(super) fn shared(
+        &self,
+        digest: Digest,
+        tree: impl FnOnce() -> Result<Tree, StoreError>,
+    ) -> Result<Laid, Report> {
         let slot = locked(&self.trees).entry(digest).or_default().clone();
         let mut shared = locked(&slot);
-        let tree = match (shared.upgrade(), made) {
-            (Some(tree), _) => tree,
-            (None, Some(made)) => Arc::new(made),
-            (None, None) => Arc::new(self.store.tree(&digest).map_err(Diagnostic::from)?),
+        let tree = match shared.upgrade() {
+            Some(tree) => tree,
+            None => Arc::new(tree().map_err(Diagnostic::from)?),
         };
         *shared = Arc::downgrade(&tree);
         Ok(Laid { digest, tree, over: None })

@@ -52,12 +52,20 @@ impl LayerStep {
         Key::new("layer.whole", 1).input("layer", self.key.digest())
     }
 
-    /// The step that configures packages over all layers, the uppermost of which asks for one of `layer`: nothing decides
-    /// what it makes but these and what they are laid over.
+    /// The step that configures packages over all layers, `layer` being the uppermost that asks for one of them: nothing
+    /// decides what it makes but these and what they are laid over.
     #[must_use]
     pub fn late(&self, layer: &str) -> Self {
         let alone = Key::new("layer.late", CONFIGURE_VERSION).input("epoch", self.epoch).input("name", layer);
-        Self { name: layer.to_owned(), packages: Vec::new(), before: Before::default(), alone, ..self.clone() }
+        Self {
+            name: layer.to_owned(),
+            parent: self.parent,
+            packages: Vec::new(),
+            before: Before::default(),
+            epoch: self.epoch,
+            key: alone.clone(),
+            alone,
+        }
     }
 }
 
