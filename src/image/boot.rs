@@ -1,10 +1,10 @@
 //! What boots a root: kernel, initrd, stub and boot loader, all from the locked suite's own packages; and how it is
 //! signed.
 
-use crate::digest::Digest;
-use crate::format::Recipe;
+use crate::digest::{Digest, Key};
 use crate::format::authenticode::{Program, Signer};
 use crate::format::uki::measure;
+use crate::format::{Recipe, pe};
 use crate::report::{Diagnostic, Kind, Report};
 use crate::store::Store;
 use crate::tree::{Content, Tree, TreePath};
@@ -17,13 +17,16 @@ use super::manifest::PcrFacts;
 const STUB: &str = "usr/lib/systemd/boot/efi/linuxx64.efi.stub";
 const BOOT_LOADER: &str = "usr/lib/systemd/boot/efi/systemd-bootx64.efi";
 
+/// Version of what is read of a kernel's header.
+const IMAGE_SIZE_VERSION: u32 = 1;
+
 /// The parts of a boot.
 #[derive(Clone, Debug)]
 pub struct BootParts {
     /// The kernel.
     pub kernel: Kernel,
-    /// Its bytes, for its header.
-    pub kernel_bytes: Vec<u8>,
+    /// The memory that it wants to run in, in bytes.
+    pub kernel_image_size: u32,
     /// The initrd.
     pub initrd: Recipe,
     /// Its digest.
@@ -42,13 +45,13 @@ pub struct BootParts {
 /// When a part is missing, at the package that should bring it.
 pub fn collect(root: &Tree, tools: &Tree, initrd: Content, store: &Store) -> Result<BootParts, Report> {
     let kernel = kernel::find(root)?;
-    let kernel_bytes = store.read(&kernel.content).map_err(Diagnostic::from)?;
+    let kernel_image_size = image_size(&kernel.content, store)?;
     let mut recipe = Recipe::new();
     recipe.push(content_bytes(&initrd), "initrd");
     let os_release = read(root, "usr/lib/os-release", "base-files", store)?;
     Ok(BootParts {
         kernel,
-        kernel_bytes,
+        kernel_image_size,
         initrd: recipe,
         initrd_digest: initrd.digest,
         stub: read(tools, STUB, "systemd-boot-efi", store)?,
@@ -75,11 +78,24 @@ impl BootParts {
     pub fn kernel(&self, signer: Option<&Signer>, store: &Store) -> Result<Recipe, Report> {
         let mut file = Recipe::new();
         match signer {
-            Some(_) => file.literal(self.kernel_bytes.as_slice(), "kernel"),
+            Some(_) => file.literal(store.read(&self.kernel.content)?, "kernel"),
             None => file.push(content_bytes(&self.kernel.content), "kernel"),
         }
         sign(file, "kernel", signer, store)
     }
+}
+
+/// What the header of a kernel asks for; of each kernel read once.
+fn image_size(kernel: &Content, store: &Store) -> Result<u32, Report> {
+    let key = Key::new("kernel.image-size", IMAGE_SIZE_VERSION).input("kernel", kernel.digest);
+    if let Some(size) = store.result(&key)? {
+        return Ok(size);
+    }
+    let bytes = store.read(kernel)?;
+    let size = pe::image_size(bytes.as_slice())
+        .map_err(|error| Diagnostic::error(Kind::Input, format!("the kernel cannot be started: {error}")))?;
+    store.record(&key, Vec::new(), &size)?;
+    Ok(size)
 }
 
 /// The UEFI program `file` with a signature, when there is a signer.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::digest::Digest;
 use crate::format::gpt::{self, Guid, Partition, attribute, partition_type};
 use crate::format::uki::Uki;
-use crate::format::{Bytes, Recipe, fat, pe};
+use crate::format::{Bytes, Recipe, fat};
 use crate::report::{Diagnostic, Kind, Report};
 
 use super::boot::BootParts;
@@ -37,7 +37,6 @@ const TRIES: u32 = 3;
 /// # Errors
 /// When stub and kernel do not fit together.
 pub fn uki(parts: &BootParts, initrds: &[Recipe], command_line: &str) -> Result<Recipe, Report> {
-    let kernel_image_size = pe::image_size(parts.kernel_bytes.as_slice()).map_err(|error| refuse("kernel", &error))?;
     let mut kernel = Recipe::new();
     kernel.push(content_bytes(&parts.kernel.content), "kernel");
     let uki = Uki {
@@ -47,7 +46,7 @@ pub fn uki(parts: &BootParts, initrds: &[Recipe], command_line: &str) -> Result<
         kernel_release: &parts.kernel.release,
         initrds,
         kernel: &kernel,
-        kernel_image_size,
+        kernel_image_size: parts.kernel_image_size,
     };
     uki.recipe().map_err(|error| refuse("unified kernel image", &error))
 }

@@ -19,8 +19,11 @@ pub const STEP: &str = "image.parts";
 const VERSION: u32 = 1;
 
 /// What is told together, and the steps of it.
-const KINDS: [(&str, &[&str]); 3] =
-    [("root", &["squashfs.segment", "verity.leaves"]), ("tarball", &["tar.member"]), ("bill", &["sbom.sha1"])];
+const KINDS: [(&str, &[&str]); 3] = [
+    ("root", &["squashfs.segment", "verity.leaves", "kernel.image-size"]),
+    ("tarball", &["tar.member"]),
+    ("bill", &["sbom.sha1"]),
+];
 
 /// The step that notes which results a list in this store has, so that it need not be read to know.
 const NOTE: &str = "image.parts.told";

@@ -152,7 +152,7 @@ impl Prepared<'_> {
             .collect();
         let root = sealed.as_ref().zip(root).map(|(sealed, root)| root_facts(sealed, poured[root]));
         let boot = sealed.as_ref().map(|sealed| boot_facts(request, sealed, store)).transpose()?;
-        let documents = documents(request, bills, &outputs, directory)?;
+        let documents = documents(request, &bills, &outputs, directory)?;
         let manifest = manifest(request, root, boot, outputs, documents);
         let text = manifest.to_text().map_err(|error| Diagnostic::error(Kind::Internal, error.to_string()))?;
         list(&manifest, text.as_bytes(), directory)?;
@@ -195,23 +195,23 @@ pub(super) fn list(manifest: &Manifest, text: &[u8], directory: &Path) -> Result
     sums::write(directory, &listed)
 }
 
-/// Writes what is said about the outputs: the SBOMs `texts`, and provenance over them and the outputs.
+/// Writes what is said about the outputs: the SBOMs `bills`, and provenance over them and the outputs.
 fn documents(
     request: &Request<'_>,
-    mut texts: Vec<sbom::Document>,
+    bills: &[sbom::Document],
     outputs: &[Output],
     directory: &Path,
 ) -> Result<Vec<Document>, Report> {
-    let sboms = texts.iter().map(|(name, text)| ((*name).to_owned(), Digest::of(text)));
+    let write = |name: &str, text: &[u8]| -> Result<Document, Report> {
+        files::write_atomically(&directory.join(name), text).map_err(Diagnostic::from)?;
+        Ok(Document { file: name.to_owned(), size: text.len() as u64, sha256: Digest::of(text) })
+    };
+    let mut documents: Vec<Document> = bills.iter().map(|(name, text)| write(name, text)).collect::<Result<_, _>>()?;
     let outputs = outputs.iter().map(|output| (output.file.clone(), output.sha256));
-    let subjects: Vec<(String, Digest)> = outputs.chain(sboms).collect();
-    texts.push((provenance::NAME, provenance::write(request, &subjects)));
-    let mut written = Vec::new();
-    for (name, text) in texts {
-        files::write_atomically(&directory.join(name), &text).map_err(Diagnostic::from)?;
-        written.push(Document { file: name.to_owned(), size: text.len() as u64, sha256: Digest::of(&text) });
-    }
-    Ok(written)
+    let bills = documents.iter().map(|document| (document.file.clone(), document.sha256));
+    let subjects: Vec<(String, Digest)> = outputs.chain(bills).collect();
+    documents.push(write(provenance::NAME, &provenance::write(request, &subjects))?);
+    Ok(documents)
 }
 
 /// Names the stored tree, with origins, that an image's tree was. Where a store holds the contents is its own

@@ -26,7 +26,7 @@ pub(super) fn remove(directory: &Path, manifest: &Manifest) -> Result<(), FileEr
         let path = Path::new(&output.file);
         // Somebody else may have written it: it leads nowhere but here.
         if path.components().all(|component| matches!(component, Component::Normal(_))) {
-            files::remove_if_there(&directory.join(path))?;
+            files::remove_large(&directory.join(path))?;
         }
     }
     Ok(())

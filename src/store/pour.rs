@@ -64,7 +64,7 @@ impl Store {
             let targets: Vec<Target> = targets.collect::<Result<_, _>>()?;
             self.pour_together(targets, &stretches(group, &pieces, files), progress)
         };
-        let done: Vec<Vec<Poured>> = groups.par_iter().map(pour).collect::<Result<_, StoreError>>()?;
+        let done: Vec<Vec<Poured>> = groups.par_iter().with_max_len(1).map(pour).collect::<Result<_, StoreError>>()?;
         let members = groups.iter().flat_map(|group| &group.members).map(|(member, _)| *member);
         let poured: BTreeMap<usize, Poured> = members.zip(done.into_iter().flatten()).collect();
         Ok(poured.into_values().collect())

@@ -4,7 +4,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, IFlags, RenameFlags, ioctl_getflags, ioctl_setflags, renameat_with};
+use rustix::fs::{CWD, IFlags, Mode, OFlags, RenameFlags, ioctl_getflags, ioctl_setflags, renameat_with};
 
 use crate::report::{Diagnostic, Kind};
 
@@ -111,6 +111,20 @@ pub fn remove_if_there(path: &Path) -> Result<(), FileError> {
     }
 }
 
+/// As [`remove_if_there`], for a file that may be large: its name is gone at once, and its pages and blocks are given back
+/// beside what the caller does next. That takes a good part of the time in which it was written.
+///
+/// # Errors
+/// As there.
+pub fn remove_large(path: &Path) -> Result<(), FileError> {
+    // Held so (open(2)), the file stays until it is let go, and nothing of it is read.
+    let held = rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+    remove_if_there(path)?;
+    // Where no thread can be had, it is let go here.
+    let _ = std::thread::Builder::new().spawn(move || drop(held));
+    Ok(())
+}
+
 /// Writes `bytes` to `path` so that a reader sees the old file or the new one, never a part.
 ///
 /// # Errors
@@ -170,14 +184,15 @@ impl Pending {
     ///
     /// # Errors
     /// As there.
-    pub fn publish_large(self) -> Result<(), FileError> {
+    pub fn publish_large(mut self) -> Result<(), FileError> {
         let replaces = fs::symlink_metadata(&self.path).is_ok_and(|there| there.is_file());
         let (new, old) = (&self.temporary, &self.path);
-        // What stood there has the temporary name now, and goes with it.
-        match replaces && renameat_with(CWD, new, CWD, old, RenameFlags::EXCHANGE).is_ok() {
-            true => Ok(()),
-            false => self.publish(),
+        if !(replaces && renameat_with(CWD, new, CWD, old, RenameFlags::EXCHANGE).is_ok()) {
+            return self.publish();
         }
+        self.published = true;
+        // What stood there has the temporary name now.
+        remove_large(&self.temporary)
     }
 
     /// As [`Pending::publish`], under another name of the same file system.
@@ -236,6 +251,20 @@ mod tests {
         pending.file.write_all(b"whole").unwrap();
         pending.publish().unwrap();
         assert_eq!(fs::read(folder.path().join("rack.raw")).unwrap(), b"whole");
+    }
+
+    #[test]
+    fn a_large_file_is_gone_at_once_and_nothing_but_the_name_that_was_given() {
+        let folder = tempfile::tempdir().unwrap();
+        let (kept, link) = (folder.path().join("kept"), folder.path().join("link"));
+        fs::write(&kept, b"kept").unwrap();
+        std::os::unix::fs::symlink(&kept, &link).unwrap();
+        remove_large(&link).unwrap();
+        remove_large(&link).unwrap();
+        assert!(fs::symlink_metadata(&link).is_err() && kept.exists());
+        remove_large(&kept).unwrap();
+        assert!(!kept.exists());
+        assert!(remove_large(folder.path()).is_err());
     }
 
     #[test]

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from builder import RUNS, Builder
@@ -48,24 +48,26 @@ def change(builder: Builder) -> None:
 
 def one_file(builder: Builder) -> None:
     """One overlay file that is in every image has changed: all outputs of all roles, beside a mere copy of them."""
-    while builder.results.lacks("file changed/copy", RUNS):
-        change(builder)
-        before = size_of(builder.store)
-        builder.results.add("file changed/rolecast", builder.build("plain"))
-        builder.results.tell("bytes that the store grew by", size_of(builder.store) - before)
-        copy = copy_and_hash(builder.out, builder.place / "copy", builder.log)
-        builder.results.add("file changed/copy", copy)
+    with copies(builder.out, builder.place / "copy", builder.log) as copy:
+        while builder.results.lacks("file changed/copy", RUNS):
+            change(builder)
+            before = size_of(builder.store)
+            builder.results.add("file changed/rolecast", builder.build("plain"))
+            builder.results.tell("bytes that the store grew by", size_of(builder.store) - before)
+            builder.results.add("file changed/copy", copy())
 
 
 def one_disk(builder: Builder) -> None:
     """The same, where one role's disk image is wanted."""
     out = builder.place / "disk"
     builder.build("plain", *ONE_DISK, out=out)
-    while builder.results.lacks("file changed, one disk/rolecast", RUNS):
-        change(builder)
-        before = size_of(builder.store)
-        builder.results.add("file changed, one disk/rolecast", builder.build("plain", *ONE_DISK, out=out))
-        builder.results.tell("bytes that the store grew by for one disk", size_of(builder.store) - before)
+    with copies(out, builder.place / "copy", builder.log) as copy:
+        while builder.results.lacks("file changed, one disk/copy", RUNS):
+            change(builder)
+            before = size_of(builder.store)
+            builder.results.add("file changed, one disk/rolecast", builder.build("plain", *ONE_DISK, out=out))
+            builder.results.tell("bytes that the store grew by for one disk", size_of(builder.store) - before)
+            builder.results.add("file changed, one disk/copy", copy())
 
 
 def reflinks(builder: Builder, tools: Tools) -> None:
@@ -77,20 +79,32 @@ def reflinks(builder: Builder, tools: Tools) -> None:
         store, out = place / "store", place / "out"
         subprocess.run(["cp", "--archive", builder.store, store], check=True)
         builder.build("plain", store=store, out=out)
-        while results.lacks("file changed, reflinks/copy", RUNS):
-            change(builder)
-            results.add("file changed, reflinks/rolecast", builder.build("plain", store=store, out=out))
-            copy = copy_and_hash(out, place / "copy", builder.log, "--clone")
-            results.add("file changed, reflinks/copy", copy)
+        with copies(out, place / "copy", builder.log, "--clone") as copy:
+            while results.lacks("file changed, reflinks/copy", RUNS):
+                change(builder)
+                results.add("file changed, reflinks/rolecast", builder.build("plain", store=store, out=out))
+                results.add("file changed, reflinks/copy", copy())
+
+
+@contextlib.contextmanager
+def copies(source: Path, target: Path, log: Path, *more: str) -> Iterator[Callable[[], Figure]]:
+    """Copies that take each other's place, as a build's outputs take the place of older ones; gone afterwards."""
+
+    def copy() -> Figure:
+        return copy_and_hash(source, target, log, *more)
+
+    shutil.rmtree(target, ignore_errors=True)
+    copy()
+    try:
+        yield copy
+    finally:
+        shutil.rmtree(target)
 
 
 def copy_and_hash(source: Path, target: Path, log: Path, *more: str) -> Figure:
-    """What it costs to read, hash and write a directory's bytes once; the copy is gone afterwards."""
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir()
-    figure = measure([sys.executable, Path(__file__).with_name("pour.py"), source, target, *more], log)
-    shutil.rmtree(target)
-    return figure
+    """What it costs to read, hash and write a directory's bytes once, in the place of what `target` holds."""
+    target.mkdir(exist_ok=True)
+    return measure([sys.executable, Path(__file__).with_name("pour.py"), source, target, *more], log)
 
 
 @contextlib.contextmanager

@@ -111,7 +111,11 @@ class Floor:
         results.measure("floor/squashfs", self.squashfs)
         results.measure("floor/gzip", self.gzip)
         copy = self.world.directory / "floor-copy"
-        results.measure("floor/output", lambda: copy_and_hash(out, copy, self.log))
+        shutil.rmtree(copy, ignore_errors=True)
+        try:
+            results.measure("floor/output", lambda: copy_and_hash(out, copy, self.log))
+        finally:
+            shutil.rmtree(copy, ignore_errors=True)
 
     def listed(self, *layers: str) -> Path:
         """A file that lists the packages of layers."""

@@ -2,15 +2,18 @@
 
     pour.py FROM TO [--clone]
 
-The files are shared out among a process for each processor; holes stay holes. With `--clone` files are cloned, and then
-only read and hashed.
+The files are shared out among a process for each processor, and one more removes what was in TO before; holes stay holes.
+With `--clone` files are cloned, and then only read and hashed.
 """
 
 import errno
 import fcntl
 import hashlib
 import os
+import shutil
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 CHUNK = 256 << 10
@@ -57,9 +60,12 @@ def next_data(file: int, at: int, size: int) -> tuple[int, int]:
 
 
 def main() -> None:
-    """Copies a directory."""
+    """Copies a directory in the place of another one."""
     source, target = (Path(word) for word in sys.argv[1:3])
     clone = "--clone" in sys.argv
+    former = target.with_name(f"{target.name}.former")
+    shutil.rmtree(former, ignore_errors=True)
+    target.rename(former)
     files = sorted((path for path in source.rglob("*") if path.is_file()), key=lambda path: -path.stat().st_size)
     for path in files:
         (target / path.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
@@ -69,19 +75,27 @@ def main() -> None:
     for path in files:
         index = min(range(count), key=lambda index: shares[index][0])
         shares[index] = (shares[index][0] + path.stat().st_size, [*shares[index][1], path])
-    children = []
-    for _, share in shares:
-        if (child := os.fork()) == 0:
-            try:
-                for path in share:
-                    pour(path, target / path.relative_to(source), clone)
-                os._exit(0)
-            except OSError as error:
-                print(error, file=sys.stderr)
-            os._exit(1)
-        children.append(child)
+
+    def copy(share: list[Path]) -> None:
+        for path in share:
+            pour(path, target / path.relative_to(source), clone)
+
+    children = [beside(partial(copy, share)) for _, share in shares]
+    children.append(beside(partial(shutil.rmtree, former)))
     failed = [child for child in children if os.waitpid(child, 0)[1] != 0]
     sys.exit(1 if failed else 0)
+
+
+def beside(work: Callable[[], None]) -> int:
+    """Works in a process of its own; gives its number."""
+    if (child := os.fork()) == 0:
+        try:
+            work()
+            os._exit(0)
+        except OSError as error:
+            print(error, file=sys.stderr)
+        os._exit(1)
+    return child
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ CASES = (
     ("nothing changed", "nothing changed", ("rolecast", "mkosi")),
     ("file changed", "one overlay file changed: all outputs", ("rolecast", "mkosi", "mkosi alone", "copy")),
     ("file changed, reflinks", "one overlay file changed: all outputs, with reflinks", ("rolecast", "copy")),
-    ("file changed, one disk", "one overlay file changed: one disk", ("rolecast", "mkosi")),
+    ("file changed, one disk", "one overlay file changed: one disk", ("rolecast", "mkosi", "copy")),
     ("package updated", "one package updated: all outputs", ("rolecast",)),
     ("package added to rack", "one package added to `rack`: all outputs", ("rolecast", "mkosi")),
     ("package added to base", "one package added to `base`: all outputs", ("rolecast",)),
