@@ -130,11 +130,6 @@ impl Recipe {
         slice
     }
 
-    /// Whether this and `other` are made of the same pieces, whatever recipes these lie in.
-    pub fn is_same(&self, other: &Self) -> bool {
-        self.length == other.length && self.leaves().map(|leaf| leaf.bytes).eq(other.leaves().map(|leaf| leaf.bytes))
-    }
-
     /// The pieces with recipes inside recipes resolved, each with its place in the whole.
     pub fn leaves(&self) -> Leaves<'_> {
         Leaves { open: vec![self.pieces.iter()], offset: 0 }
@@ -273,9 +268,6 @@ mod tests {
         let places: Vec<_> = recipe.leaves().map(|leaf| (leaf.offset, leaf.bytes.length(), &**leaf.origin)).collect();
         assert_eq!(places, [(0, 1, "header"), (1, 2, "letters"), (3, 2, "padding")]);
         assert_eq!(recipe.origins_at(4), ["inner", "padding"]);
-        let mut flat = Recipe::new();
-        recipe.leaves().for_each(|leaf| flat.push(leaf.bytes.clone(), "flat"));
-        assert!(recipe.is_same(&flat) && !recipe.is_same(&flat.slice(0, 4)));
         assert!(recipe.origins_at(5).is_empty());
     }
 }

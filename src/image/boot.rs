@@ -17,8 +17,8 @@ use super::manifest::PcrFacts;
 const STUB: &str = "usr/lib/systemd/boot/efi/linuxx64.efi.stub";
 const BOOT_LOADER: &str = "usr/lib/systemd/boot/efi/systemd-bootx64.efi";
 
-/// Version of what is read of a kernel's header.
-const IMAGE_SIZE_VERSION: u32 = 1;
+/// Version of what is taken of a kernel.
+const KERNEL_VERSION: u32 = 1;
 
 /// The parts of a boot.
 #[derive(Clone, Debug)]
@@ -44,8 +44,7 @@ pub struct BootParts {
 /// # Errors
 /// When a part is missing, at the package that should bring it.
 pub fn collect(root: &Tree, tools: &Tree, initrd: Content, store: &Store) -> Result<BootParts, Report> {
-    let kernel = kernel::find(root)?;
-    let kernel_image_size = image_size(&kernel.content, store)?;
+    let (kernel, kernel_image_size) = take(kernel::find(root)?, store)?;
     let mut recipe = Recipe::new();
     recipe.push(content_bytes(&initrd), "initrd");
     let os_release = read(root, "usr/lib/os-release", "base-files", store)?;
@@ -85,17 +84,21 @@ impl BootParts {
     }
 }
 
-/// What the header of a kernel asks for; of each kernel read once.
-fn image_size(kernel: &Content, store: &Store) -> Result<u32, Report> {
-    let key = Key::new("kernel.image-size", IMAGE_SIZE_VERSION).input("kernel", kernel.digest);
-    if let Some(size) = store.result(&key)? {
-        return Ok(size);
-    }
-    let bytes = store.read(kernel)?;
-    let size = pe::image_size(bytes.as_slice())
-        .map_err(|error| Diagnostic::error(Kind::Input, format!("the kernel cannot be started: {error}")))?;
-    store.record(&key, Vec::new(), &size)?;
-    Ok(size)
+/// The kernel as an object of its own, which is hashed with what it is poured into, and the memory that it asks for; of each
+/// kernel taken once.
+fn take(kernel: Kernel, store: &Store) -> Result<(Kernel, u32), Report> {
+    let key = Key::new("kernel", KERNEL_VERSION).input("kernel", kernel.content.digest);
+    let image_size = match store.result(&key)? {
+        Some(image_size) => image_size,
+        None => {
+            let bytes = store.read(&kernel.content)?;
+            let image_size = pe::image_size(bytes.as_slice())
+                .map_err(|error| Diagnostic::error(Kind::Input, format!("the kernel cannot be started: {error}")))?;
+            store.record(&key, vec![store.put(&bytes)?], &image_size)?;
+            image_size
+        }
+    };
+    Ok((Kernel { content: Content::whole(kernel.content.digest, kernel.content.size), ..kernel }, image_size))
 }
 
 /// The UEFI program `file` with a signature, when there is a signer.

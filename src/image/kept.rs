@@ -238,7 +238,7 @@ pub fn write(
     let wanted: Vec<Wanted<'_>> = recipes
         .iter()
         .zip(expected.into_values())
-        .map(|((file, recipe), digest)| Wanted { recipe, path: Some(directory.join(file)), expected: Some(digest) })
+        .map(|((file, recipe), digest)| Wanted { recipe, path: directory.join(file), expected: Some(digest) })
         .collect();
     press::pour(&manifest.role, &wanted, directory, store, progress)?;
     let text = manifest.to_text().map_err(|error| Diagnostic::error(Kind::Internal, error.to_string()))?;

@@ -68,8 +68,6 @@ pub struct RootFacts {
     pub hash: Digest,
     /// Bytes of the squashfs.
     pub size: u64,
-    /// Its digest.
-    pub sha256: Digest,
     /// Bytes of the hash area.
     pub hash_area_size: u64,
     /// `uname -r` of its kernel.

@@ -20,7 +20,7 @@ const VERSION: u32 = 1;
 
 /// What is told together, and the steps of it.
 const KINDS: [(&str, &[&str]); 3] = [
-    ("root", &["squashfs.segment", "verity.leaves", "kernel.image-size"]),
+    ("root", &["squashfs.segment", "verity.leaves", "kernel"]),
     ("tarball", &["tar.member"]),
     ("bill", &["sbom.sha1"]),
 ];

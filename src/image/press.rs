@@ -22,7 +22,7 @@ use super::root::{self, Root};
 use super::{lint, netboot, parts, provenance, sbom, sums, superseded, tarball, update};
 
 /// Version of everything that is pressed: changes with any change to what the same root becomes (a format break).
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Version of the manifest's format.
 const MANIFEST_FORMAT: u32 = 1;
@@ -128,17 +128,10 @@ impl Prepared<'_> {
     /// When the directory cannot be written, or an object of the store was altered. Files that were whole before stay whole.
     pub fn deliver(self, directory: &Path, store: &Store, progress: &dyn Progress) -> Result<Pressed, Report> {
         let Self { request, sealed, planned, bills } = self;
-        let mut wanted: Vec<Wanted<'_>> = planned
+        let wanted: Vec<Wanted<'_>> = planned
             .iter()
-            .map(|(_, file, recipe)| Wanted { recipe, path: Some(directory.join(file)), expected: None })
+            .map(|(_, file, recipe)| Wanted { recipe, path: directory.join(file), expected: None })
             .collect();
-        // The manifest gives the root's digest too: an update holds it as a file, else it is hashed beside the disk that it
-        // is in.
-        let squashfs = sealed.as_ref().map(|sealed| &sealed.root.squashfs);
-        let root =
-            squashfs.map(|root| wanted.iter().position(|file| file.recipe.is_same(root)).unwrap_or(wanted.len()));
-        let alone = squashfs.filter(|_| root == Some(wanted.len()));
-        wanted.extend(alone.map(|recipe| Wanted { recipe, path: None, expected: None }));
         let poured = pour(request.role, &wanted, directory, store, progress)?;
         let outputs: Vec<Output> = planned
             .iter()
@@ -150,7 +143,7 @@ impl Prepared<'_> {
                 sha256: *digest,
             })
             .collect();
-        let root = sealed.as_ref().zip(root).map(|(sealed, root)| root_facts(sealed, poured[root]));
+        let root = sealed.as_ref().map(root_facts);
         let boot = sealed.as_ref().map(|sealed| boot_facts(request, sealed, store)).transpose()?;
         let documents = documents(request, &bills, &outputs, directory)?;
         let manifest = manifest(request, root, boot, outputs, documents);
@@ -173,8 +166,7 @@ pub(super) fn pour(
 ) -> Result<Vec<Poured>, Report> {
     let total = wanted.iter().map(|file| file.recipe.length()).sum();
     let task = progress.begin(&format!("write {role}"), total, Unit::Bytes);
-    let paths = wanted.iter().filter_map(|file| file.path.as_deref());
-    let mut folders: BTreeSet<PathBuf> = paths.map(|path| path.with_file_name("")).collect();
+    let mut folders: BTreeSet<PathBuf> = wanted.iter().map(|file| file.path.with_file_name("")).collect();
     folders.insert(directory.to_owned());
     for folder in &folders {
         files::make_directory(folder).map_err(Diagnostic::from)?;
@@ -301,11 +293,10 @@ fn plan_outputs(
     Ok(planned)
 }
 
-fn root_facts(sealed: &Sealed, squashfs: Poured) -> RootFacts {
+fn root_facts(sealed: &Sealed) -> RootFacts {
     RootFacts {
         hash: sealed.root.root_hash,
-        size: squashfs.size,
-        sha256: squashfs.digest,
+        size: sealed.root.squashfs.length(),
         hash_area_size: sealed.root.hash_area.length(),
         kernel: sealed.parts.kernel.release.clone(),
         command_line: sealed.command_line.clone(),

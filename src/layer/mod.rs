@@ -4,6 +4,7 @@
 //! the one place where times, owners, caches and logs are normalised. Knows no output format.
 
 pub mod accounts;
+mod agent;
 mod capture;
 mod checkout;
 pub mod configure;
@@ -25,6 +26,7 @@ mod workshop;
 #[cfg(test)]
 mod tests;
 
+pub use agent::Agent;
 pub use configure::{Core, Purpose, core, whole_tree};
 pub use inside::helper_main;
 pub use workshop::{Job, Laid, Listener, Progress, Workshop, enter};

@@ -10,6 +10,7 @@ use crate::report::{Diagnostic, Kind, Report};
 use crate::store::Store;
 use crate::tree::{Content, Kind as NodeKind, Meta, Node, Origin, Tree, TreePath};
 
+use super::agent::Agent;
 use super::overlay::{self, Accounts};
 use super::workshop::Laid;
 use super::{settle, units};
@@ -30,7 +31,7 @@ pub struct Image<'a> {
     /// Names of the role's layers, lowest first.
     pub layers: &'a [String],
     /// The agent's executable.
-    pub agent: &'a [u8],
+    pub agent: &'a Agent,
     /// Seconds since the Epoch of what is made here.
     pub epoch: i64,
 }
@@ -59,7 +60,7 @@ pub fn assemble(plan: &RolePlan, laid: &Laid, image: Image<'_>, store: &Store) -
     overlay::remove(&mut tree, &plan.remove)?;
     let keep = |bytes: &[u8]| Ok(Content::whole(store.put(bytes)?, bytes.len() as u64));
     overlay::lay(&mut tree, &plan.files, image.epoch, keep)?;
-    add(&mut tree, AGENT, 0o755, keep(image.agent)?, "the agent", image.epoch)?;
+    add(&mut tree, AGENT, 0o755, image.agent.content(store)?, "the agent", image.epoch)?;
     let accounts = Accounts::parse(&text(&tree, &path("etc/passwd"), store)?, &text(&tree, &path("etc/group"), store)?);
     permit(&mut tree, plan, &accounts, image)?;
     for (units, layer) in plan.units.iter().zip(image.layers) {

@@ -35,8 +35,8 @@ const WAITING: usize = 16;
 pub struct Wanted<'a> {
     /// What it is made of.
     pub recipe: &'a Recipe,
-    /// Where it is to be; none when only its digest is wanted.
-    pub path: Option<PathBuf>,
+    /// Where it is to be.
+    pub path: PathBuf,
     /// Its digest, where that is known: it vouches for every object in the file, so that these are not hashed for themselves.
     pub expected: Option<Digest>,
 }

@@ -27,7 +27,7 @@ pub fn pretend_to_build(output: &Path, version: &str) {
             "distribution": "debian trixie amd64", "lock": digest, "late": late.collect::<Vec<_>>(),
             "tree": { "digest": digest, "files": 0, "directories": 0, "links": 0, "bytes": 0 },
             "root": {
-                "hash": digest, "size": 0, "sha256": digest, "hash_area_size": 0, "kernel": "6.12", "initrd": digest,
+                "hash": digest, "size": 0, "hash_area_size": 0, "kernel": "6.12", "initrd": digest,
                 "command_line": format!("roothash={digest} console=ttyS0"),
             },
             "state": [], "packages": [], "outputs": [{

@@ -13,16 +13,14 @@ use std::time::Instant;
 use crate::cli::args::BuildArguments;
 use crate::cli::settings::{self, Settings};
 use crate::cli::{Done, progress};
-use crate::digest::Digest;
 use crate::format::Recipe;
 use crate::format::authenticode::Signer;
 use crate::image::manifest::Manifest;
-use crate::layer::Laid;
+use crate::layer::{Agent, Laid};
 use crate::lock::{self, Lock, Update};
 use crate::plan::{self, Plan, RolePlan};
 use crate::remote::Remote;
 use crate::report::{Diagnostic, Kind, Progress, Report};
-use crate::sys::files;
 
 use super::cluster::now;
 use super::project::Project;
@@ -100,8 +98,7 @@ pub(super) struct Build<'a> {
     project: Project,
     pub(super) world: World,
     progress: &'a dyn Progress,
-    agent: Vec<u8>,
-    agent_digest: Digest,
+    agent: Agent,
     pub(super) warnings: Report,
     arguments: &'a BuildArguments,
     signer: Option<&'a Signer>,
@@ -140,11 +137,10 @@ impl<'a> Build<'a> {
     ) -> Result<Self, Report> {
         let mut project = Project::read(&arguments.image)?;
         let warnings = std::mem::take(&mut project.warnings);
-        let agent = files::read(&settings::agent(arguments.chosen.agent.as_deref())?).map_err(Diagnostic::from)?;
+        let agent = Agent::at(settings::agent(arguments.chosen.agent.as_deref())?).map_err(Diagnostic::from)?;
         let world = World::open(settings, &arguments.mirrors, &project.spec.archives)?.borrowing(remote);
-        let agent_digest = Digest::of(&agent);
         let explain = Explain::Nothing;
-        Ok(Self { project, world, progress, agent, agent_digest, warnings, arguments, signer, explain })
+        Ok(Self { project, world, progress, agent, warnings, arguments, signer, explain })
     }
 
     /// The lock that answers the Spec: as it is, or made now.
@@ -229,6 +225,6 @@ impl<'a> Build<'a> {
 
     pub(super) fn plan(&self, lock: &Lock) -> Result<Plan, Report> {
         let chosen = &self.arguments.chosen;
-        plan::draw(&self.project.spec, lock, self.agent_digest, &chosen.roles, &settings::formats(chosen))
+        plan::draw(&self.project.spec, lock, self.agent.digest(), &chosen.roles, &settings::formats(chosen))
     }
 }

@@ -5,12 +5,11 @@ use std::fmt::Write as _;
 use crate::cli::Done;
 use crate::cli::args::PlanArguments;
 use crate::cli::settings::{self, Settings};
-use crate::digest::Digest;
+use crate::layer::Agent;
 use crate::lock::fresh;
 use crate::plan;
 use crate::report::{Diagnostic, Kind, Report};
 use crate::store::{Miss, Store};
-use crate::sys::files;
 
 use super::project::Project;
 
@@ -27,9 +26,9 @@ pub fn run(arguments: &PlanArguments, settings: &Settings) -> Result<Done, Repor
             .into());
     };
     fresh::check(&lock, &project.path.lock_name(), &project.spec)?;
-    let agent = files::read(&settings::agent(arguments.chosen.agent.as_deref())?).map_err(Diagnostic::from)?;
+    let agent = Agent::at(settings::agent(arguments.chosen.agent.as_deref())?).map_err(Diagnostic::from)?;
     let formats = settings::formats(&arguments.chosen);
-    let plan = plan::draw(&project.spec, &lock, Digest::of(&agent), &arguments.chosen.roles, &formats)?;
+    let plan = plan::draw(&project.spec, &lock, agent.digest(), &arguments.chosen.roles, &formats)?;
     let mut text = String::new();
     let mut steps = Vec::new();
     let layer_keys = plan.layers.iter().map(|step| (format!("configure {}", step.name), &step.key));

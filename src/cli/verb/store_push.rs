@@ -8,12 +8,11 @@ use crate::cli::settings::{self, Settings};
 use crate::cli::{Done, progress};
 use crate::digest::Digest;
 use crate::image::{kept, parts};
-use crate::layer::{core, initrd, whole_tree};
+use crate::layer::{Agent, core, initrd, whole_tree};
 use crate::plan;
 use crate::remote::{self as shared, Trust};
 use crate::report::{Diagnostic, Kind, Report};
 use crate::store::{Parcel, Store};
-use crate::sys::files;
 
 use super::project::Project;
 use super::{remote, sign};
@@ -71,7 +70,7 @@ fn parcels(arguments: &PushArguments, store: &Store) -> Result<Vec<Parcel>, Repo
     if arguments.images.is_empty() {
         return Ok(found);
     }
-    let agent = Digest::of(&files::read(&settings::agent(arguments.agent.as_deref())?).map_err(Diagnostic::from)?);
+    let agent = Agent::at(settings::agent(arguments.agent.as_deref())?).map_err(Diagnostic::from)?.digest();
     let mut wanted: BTreeSet<Digest> = BTreeSet::new();
     // What is named by what it is made of.
     let mut over: BTreeSet<(&str, String)> = BTreeSet::new();

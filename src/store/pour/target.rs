@@ -17,7 +17,7 @@ use super::{Poured, Wanted, pieces_of};
 const WORTH: u64 = 64 << 10;
 
 pub(super) struct Target {
-    pending: Option<Pending>,
+    pending: Pending,
     /// For messages.
     path: PathBuf,
     size: u64,
@@ -32,9 +32,8 @@ pub(super) struct Target {
 
 impl Target {
     pub(super) fn new(store: &Store, wanted: &Wanted<'_>) -> Result<Self, StoreError> {
-        let pending = wanted.path.as_deref().map(Pending::create).transpose()?;
-        let path = wanted.path.clone().unwrap_or_default();
-        let expected = wanted.expected;
+        let pending = Pending::create(&wanted.path)?;
+        let (path, expected) = (wanted.path.clone(), wanted.expected);
         let known = match expected {
             Some(_) => None,
             None => store.whole_object(&pieces_of(wanted.recipe))?,
@@ -46,8 +45,11 @@ impl Target {
     pub(super) fn share(&mut self, object: &File, range: &Range<u64>) {
         let length = (range.end - range.start) / BLOCK * BLOCK;
         let fits = self.size.is_multiple_of(BLOCK) && range.start.is_multiple_of(BLOCK) && length >= WORTH;
-        let Some(pending) = self.pending.as_ref().filter(|_| self.can_share && fits) else { return };
-        self.can_share = reflink::share(object, &(range.start..range.start + length), &pending.file, self.size).is_ok();
+        if !(self.can_share && fits) {
+            return;
+        }
+        let range = range.start..range.start + length;
+        self.can_share = reflink::share(object, &range, &self.pending.file, self.size).is_ok();
         if self.can_share {
             self.shared = self.size + length;
         }
@@ -55,21 +57,19 @@ impl Target {
 
     pub(super) fn write(&mut self, run: &Run) -> Result<(), StoreError> {
         let there = self.shared.saturating_sub(self.size).min(run.length());
-        if let (Some(pending), Some(bytes)) = (&self.pending, run.bytes()) {
+        if let Some(bytes) = run.bytes() {
             // Less than the run's length, which is that of bytes in memory.
             let rest = &bytes[there as usize..];
-            pending.file.write_all_at(rest, self.size + there).on("write", &self.path)?;
+            self.pending.file.write_all_at(rest, self.size + there).on("write", &self.path)?;
         }
         self.size += run.length();
         Ok(())
     }
 
     pub(super) fn finish(self, digest: Digest) -> Result<Poured, StoreError> {
-        if let Some(pending) = self.pending {
-            // A hole at the end exists only once the length says so.
-            pending.file.set_len(self.size).on("write", &self.path)?;
-            pending.publish_large()?;
-        }
+        // A hole at the end exists only once the length says so.
+        self.pending.file.set_len(self.size).on("write", &self.path)?;
+        self.pending.publish_large()?;
         Ok(Poured { digest, size: self.size })
     }
 }

@@ -102,7 +102,7 @@ impl Build<'_> {
     }
 
     fn materials(&self, role: &RolePlan, lock: &Lock) -> Vec<Material> {
-        materials(&self.project.spec, lock, role, self.agent_digest)
+        materials(&self.project.spec, lock, role, self.agent.digest())
     }
 
     /// A digest of what provenance says of the inputs: a comment in a profile is an input too.
