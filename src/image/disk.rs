@@ -14,8 +14,9 @@ use crate::report::{Diagnostic, Kind, Report};
 use super::boot::BootParts;
 use super::root::Root;
 
-/// Bytes of the hash area's partition: enough for the tree of an 8 GiB slot.
-const HASH_SLOT: u64 = 72 << 20;
+/// Bytes for hashes for each MiB of a root slot, as `repart.d` in the root reckons for the second slot. dm-verity's tree takes 8.1
+/// KiB: 32 bytes for each block of 4 KiB, and for each 128 of these a block more.
+const HASHES: u64 = 10 << 10;
 
 /// The ESP's size is a multiple of this, with room for four UKIs: two slots, one being written, one to spare.
 const ESP_STEP: u64 = 32 << 20;
@@ -60,7 +61,31 @@ fn refuse(part: &str, error: &dyn std::error::Error) -> Report {
     Diagnostic::error(Kind::Input, format!("the {part} cannot be made: {error}")).into()
 }
 
-/// The raw disk image.
+/// Refuses a root of the role `role` that is larger than a slot of the machines' disks, in bytes.
+///
+/// # Errors
+/// When it is.
+pub fn check_slot(root: &Root, role: &str, slot: u64) -> Result<(), Report> {
+    let (size, slot) = (root.squashfs.length().div_ceil(1 << 20), slot >> 20);
+    if size <= slot {
+        return Ok(());
+    }
+    Err(Diagnostic::error(
+        Kind::Input,
+        format!("the root of `{role}` has {size} MiB, and a slot of the disk {slot} MiB"),
+    )
+    .note("a machine gets its slots when it boots first, and their size stays")
+    .hint("raise `disk.slot_size` under `[options]`, or take packages away")
+    .into())
+}
+
+/// Bytes of the partition with the hashes of a slot; where nothing is known of slots, with those of this root.
+fn hash_slot(root: &Root, slot: Option<u64>) -> u64 {
+    let reckoned = slot.map_or(0, |slot| (slot >> 20) * HASHES);
+    reckoned.max(root.hash_area.length()).next_multiple_of(gpt::ALIGNMENT)
+}
+
+/// The raw disk image; `slot` is the size in bytes to which its root can grow.
 ///
 /// # Errors
 /// When a part does not fit its place.
@@ -69,13 +94,11 @@ pub fn disk(
     boot_loader: &Recipe,
     uki: &Recipe,
     identity: Identity<'_>,
+    slot: Option<u64>,
     epoch: i64,
 ) -> Result<Recipe, Report> {
     let esp = esp(boot_loader, uki, identity, root, epoch)?;
     let hash = root.root_hash;
-    if root.hash_area.length() > HASH_SLOT {
-        return Err(Diagnostic::error(Kind::Input, "the root is too large for its slot's hash area").into());
-    }
     let esp_size = esp.length();
     let labels = Labels::of(identity.version);
     let partitions = [
@@ -87,7 +110,7 @@ pub fn disk(
             content: esp,
             size: esp_size,
         },
-        hash_partition(root, &labels, HASH_SLOT),
+        hash_partition(root, &labels, hash_slot(root, slot)),
         data_partition(root, &labels),
     ];
     let disk =
@@ -100,9 +123,8 @@ pub fn disk(
 /// # Errors
 /// When a part does not fit its place.
 pub fn network_root(root: &Root, version: &str) -> Result<Recipe, Report> {
-    let size = root.hash_area.length().next_multiple_of(gpt::ALIGNMENT);
     let labels = Labels::of(version);
-    let partitions = [hash_partition(root, &labels, size), data_partition(root, &labels)];
+    let partitions = [hash_partition(root, &labels, hash_slot(root, None)), data_partition(root, &labels)];
     let disk = gpt::disk(Guid::from_digest(&root.root_hash, "network"), &partitions)
         .map_err(|error| refuse("network root", &error))?;
     Ok(disk.recipe)
@@ -182,4 +204,48 @@ fn esp(boot_loader: &Recipe, uki: &Recipe, identity: Identity<'_>, root: &Root, 
     let bytes = root.root_hash.as_bytes();
     let volume_id = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
     fat::volume(size, volume_id, "ESP", &files, epoch).map_err(|error| refuse("ESP", &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn root(size: u64, hashes: u64) -> Root {
+        let zeros = |length| {
+            let mut recipe = Recipe::new();
+            recipe.push(Bytes::Zeros(length), "zeros");
+            recipe
+        };
+        Root { squashfs: zeros(size), hash_area: zeros(hashes), root_hash: Digest::of(b"root") }
+    }
+
+    #[test]
+    fn a_slot_has_room_for_the_hashes_of_any_root_that_fits_into_it() {
+        for slot in [64, 1024, 2048, 8192, 100_000] {
+            let leaves = vec![0; usize::try_from(slot * MIB / 4096).unwrap() * 32];
+            let hashes = crate::format::verity::build(&leaves, &[0; 32], [0; 16]).unwrap().hash_area.len() as u64;
+            assert!(hash_slot(&root(0, 0), Some(slot * MIB)) >= hashes, "{slot} MiB need {hashes} bytes");
+        }
+        assert_eq!(hash_slot(&root(MIB, 12_288), None), gpt::ALIGNMENT);
+    }
+
+    #[test]
+    fn the_second_slot_is_reckoned_as_the_first() {
+        let written = include_str!("../../overlays/base/usr/lib/repart.d/30-verity-b.conf.tera");
+        for bound in ["Min", "Max"] {
+            let line = format!("Size{bound}Bytes={{{{ option.disk.slot_size * {} }}}}K", HASHES >> 10);
+            assert!(written.lines().any(|found| found == line), "no line `{line}` in\n{written}");
+        }
+    }
+
+    #[test]
+    fn a_root_that_no_slot_holds_is_refused_in_words() {
+        assert!(check_slot(&root(512 * MIB, 0), "rack", 512 * MIB).is_ok());
+        let report = check_slot(&root(512 * MIB + 1, 0), "rack", 512 * MIB).unwrap_err();
+        let told = &report.diagnostics[0];
+        assert_eq!(told.message, "the root of `rack` has 513 MiB, and a slot of the disk 512 MiB");
+        assert_eq!(report.exit_code(), Kind::Input.exit_code());
+    }
 }

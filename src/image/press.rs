@@ -68,6 +68,8 @@ pub struct Request<'a> {
     pub kernel_arguments: &'a [String],
     /// Outputs to make.
     pub formats: &'a [Format],
+    /// Bytes of a root slot on the machines' disks, where the image file says them.
+    pub slot: Option<u64>,
     /// Files that a seed renders.
     pub late: Vec<Late>,
     /// Paths that survive a reboot.
@@ -235,6 +237,9 @@ struct Sealed {
 fn seal(request: &Request<'_>, initrd: Content, store: &Store, progress: &dyn Progress) -> Result<Sealed, Report> {
     let parts = boot::collect(request.tree, request.tools, initrd, store)?;
     let root = root::press(&root::sealed_tree(request.tree), request.layers, request.epoch, store, progress)?;
+    if let Some(slot) = request.slot.filter(|_| holds_uki(request.formats)) {
+        disk::check_slot(&root, request.role, slot)?;
+    }
     let words = std::iter::once(format!("roothash={}", root.root_hash)).chain(request.kernel_arguments.iter().cloned());
     let command_line = words.collect::<Vec<_>>().join(" ");
     let uki = match holds_uki(request.formats) {
@@ -270,7 +275,7 @@ fn plan_outputs(
         }
         if let Some(uki) = uki.as_ref().filter(|_| wants(Format::Disk) || wants(Format::Qcow2)) {
             let boot_loader = parts.boot_loader(request.signer, store)?;
-            let raw = disk::disk(root, &boot_loader, uki, identity, request.epoch)?;
+            let raw = disk::disk(root, &boot_loader, uki, identity, request.slot, request.epoch)?;
             if wants(Format::Qcow2) {
                 let image = qcow2::image(&raw).map_err(|error| Diagnostic::error(Kind::Internal, error.to_string()))?;
                 planned.push((Format::Qcow2, format!("{role}.qcow2"), image));

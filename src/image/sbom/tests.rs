@@ -91,6 +91,7 @@ impl World {
             signer: None,
             kernel_arguments: &[],
             formats: &[],
+            slot: None,
             late: Vec::new(),
             state: Vec::new(),
             packages: Vec::new(),

@@ -16,6 +16,7 @@ use crate::lock::{self, Lock};
 use crate::plan::materials::{Material, materials};
 use crate::plan::{self, Plan, RolePlan};
 use crate::report::{Diagnostic, Report};
+use crate::spec::OptionValue;
 use crate::sys::files;
 use crate::tree::Content;
 
@@ -96,9 +97,20 @@ impl Build<'_> {
             .input("initrd", initrd::key(plan, self.initrd_files()).digest())
             .input("kernel arguments", role.kernel_arguments.join(" "))
             .input("formats", formats.join(" "))
+            .input("slot", self.slot().map_or_else(String::new, |slot| slot.to_string()))
             .input("signed by", signed_by)
             .input("materials", self.materials_digest(role, lock))
             .input("lock", Digest::of(lock::write(lock).as_bytes()))
+    }
+
+    /// Bytes of a root slot on the machines' disks; none where no profile has that option.
+    fn slot(&self) -> Option<u64> {
+        match self.project.spec.options.get("disk.slot_size") {
+            Some(OptionValue::Integer(mebibytes)) => {
+                Some(u64::try_from(*mebibytes).unwrap_or_default().saturating_mul(1 << 20))
+            }
+            _ => None,
+        }
     }
 
     fn materials(&self, role: &RolePlan, lock: &Lock) -> Vec<Material> {
@@ -207,6 +219,7 @@ impl Build<'_> {
             signer: self.signer,
             kernel_arguments: &role.kernel_arguments,
             formats: &role.formats,
+            slot: self.slot(),
             late: role.late(),
             state: role.state.iter().map(|state| format!("/{}", state.path)).collect(),
             packages: packages(plan, role),
