@@ -196,6 +196,8 @@ fn a_machine_keeps_its_state_and_forgets_the_rest() {
 fn hears(lab: &Lab, from: &str, to: Ipv4Addr) -> bool {
     let namespace = lab.network().station_namespace(from);
     let to = to.to_string();
+    // Who asked in vain while the network was cut asks again a second later, and the ping would not wait for that.
+    run("ip", ["-n", &namespace, "neigh", "flush", "dev", "eth0"]).succeeds();
     run("ip", ["netns", "exec", &namespace, "ping", "-c", "1", "-W", "1", "-q", &to]).code == Some(0)
 }
 
