@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use crate::digest::Digest;
 use crate::report::{Diagnostic, Kind, Report};
 use crate::seed::{self, KnownHosts, Planted, SecretsFile, Terms, Vault};
-use crate::spec::{Cluster, NodeFacts, OptionValue, RoleKind, Spec};
+use crate::spec::{Cluster, NodeFacts, RoleKind, Spec};
 use crate::sys::files::{self, Context as _};
 use crate::sys::private;
 
@@ -277,10 +277,7 @@ fn node(spec: &Spec, facts: &NodeFacts, lab: &str) -> Node {
         let pairs: Vec<&str> = (0..5).map(|index| &own[2 * index..2 * index + 2]).collect();
         format!("02:{}", pairs.join(":"))
     };
-    let mebibytes = |option: &str| match spec.options.get(option) {
-        Some(OptionValue::Integer(size)) => u64::try_from(*size).unwrap_or_default() << 20,
-        _ => 512 << 20,
-    };
+    let size = |option: &str| spec.size_of(option).unwrap_or(512 << 20);
     let role = spec.roles.iter().find(|role| role.name == facts.role);
     let is_region = role.is_some_and(|role| role.kind == RoleKind::Region);
     Node {
@@ -291,8 +288,8 @@ fn node(spec: &Spec, facts: &NodeFacts, lab: &str) -> Node {
             mac: facts.mac.clone().unwrap_or_else(mac),
             machine_id: own[..32].to_owned(),
         },
-        state_size: mebibytes("disk.state_size"),
-        database_size: is_region.then(|| mebibytes("disk.database_size")),
+        state_size: size("disk.state_size"),
+        database_size: is_region.then(|| size("disk.database_size")),
     }
 }
 

@@ -34,6 +34,18 @@ pub struct Spec {
     pub digest: Digest,
 }
 
+impl Spec {
+    /// The bytes of a size that an option gives in MiB; none where no profile declares it as a whole number.
+    pub fn size_of(&self, option: &str) -> Option<u64> {
+        match self.options.get(option) {
+            Some(OptionValue::Integer(mebibytes)) => {
+                Some(u64::try_from(*mebibytes).unwrap_or_default().saturating_mul(1 << 20))
+            }
+            _ => None,
+        }
+    }
+}
+
 /// `[distribution]`.
 #[derive(Clone, Debug)]
 pub struct Distribution {

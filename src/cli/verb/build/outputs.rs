@@ -16,7 +16,6 @@ use crate::lock::{self, Lock};
 use crate::plan::materials::{Material, materials};
 use crate::plan::{self, Plan, RolePlan};
 use crate::report::{Diagnostic, Report};
-use crate::spec::OptionValue;
 use crate::sys::files;
 use crate::tree::Content;
 
@@ -105,12 +104,7 @@ impl Build<'_> {
 
     /// Bytes of a root slot on the machines' disks; none where no profile has that option.
     fn slot(&self) -> Option<u64> {
-        match self.project.spec.options.get("disk.slot_size") {
-            Some(OptionValue::Integer(mebibytes)) => {
-                Some(u64::try_from(*mebibytes).unwrap_or_default().saturating_mul(1 << 20))
-            }
-            _ => None,
-        }
+        self.project.spec.size_of("disk.slot_size")
     }
 
     fn materials(&self, role: &RolePlan, lock: &Lock) -> Vec<Material> {
