@@ -6,7 +6,7 @@
 //! wrote to, the one is moved aside and the other is cloned again by Patroni.
 
 use super::etcd;
-use super::machine::{Decision, Turn, View, list, stop, wait};
+use super::machine::{Decision, Turn, View, list, stop, wait, wait_briefly};
 use super::tables::Failover;
 use super::world::{Action, Data, Database};
 
@@ -119,7 +119,12 @@ pub(super) fn start(view: &View<'_>) -> Turn {
         return Err(Decision::Do(Action::StartPatroni));
     }
     let runs = matches!(database.state.as_deref(), Some("running" | "streaming"));
-    if runs && matches!(database.data, Data::Cluster(_)) {
+    if runs && let Data::Cluster(here) = &database.data {
+        // PostgreSQL runs a moment before Patroni ends its bootstrap and the claim in etcd gets the database's name. Who
+        // remembered it before that would take the database for a stranger's.
+        if database.initialised.as_ref() != Some(here) {
+            return Err(wait_briefly("Patroni to end the bootstrap of the database"));
+        }
         return view.remember(|record| {
             record.database_joined = true;
             record.database_cloning = false;
@@ -255,6 +260,20 @@ mod tests {
         assert!(runs.waits().1.contains("Patroni to bootstrap"));
         let ran = begun(half(), Some("")).record(|record| record.database_joined = true);
         assert_eq!(ran.stops().0, "database-identity");
+    }
+
+    #[test]
+    fn a_database_whose_bootstrap_has_not_ended_is_not_taken_for_a_strangers() {
+        let runs = |initialised| {
+            let bench = bare("region-1", Data::Cluster("7001".into()), initialised);
+            let bench = bench.record(|record| record.database_begun = true);
+            bench.database(|database| (database.running, database.state) = (true, Some("running".into())))
+        };
+        for claim in [None, Some("")] {
+            assert_eq!(runs(claim).next().step, "database-start", "{claim:?}");
+            assert!(runs(claim).waits().1.contains("Patroni to end the bootstrap"), "{claim:?}");
+        }
+        assert!(runs(Some("7001")).keeps().database_joined);
     }
 
     #[test]
