@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use sha2::block_api::compress256;
 
 use super::Digest;
@@ -21,6 +22,14 @@ pub struct Hasher {
     length: u64,
     /// The block that is not full yet: its first `length % 64` bytes count.
     partial: [u8; BLOCK],
+}
+
+/// A hasher that waits, kept until it is needed again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paused {
+    state: State,
+    length: u64,
+    partial: Vec<u8>,
 }
 
 impl Hasher {
@@ -62,6 +71,20 @@ impl Hasher {
         let held = self.held();
         self.partial[held..held + bytes.len()].copy_from_slice(bytes);
         self.length += bytes.len() as u64;
+    }
+
+    /// How far this hasher is.
+    pub fn pause(&self) -> Paused {
+        Paused { state: self.state, length: self.length, partial: self.partial[..self.held()].to_vec() }
+    }
+
+    /// A hasher that goes on after `length` bytes; none when `paused` was somewhere else, or never.
+    pub fn resume(paused: &Paused, length: u64) -> Option<Self> {
+        let mut hasher = Self { state: paused.state, length, partial: [0; BLOCK] };
+        let held = hasher.held();
+        let is_there = (paused.length, paused.partial.len()) == (length, held);
+        is_there.then(|| hasher.partial[..held].copy_from_slice(&paused.partial))?;
+        Some(hasher)
     }
 
     /// The digest of everything added.
@@ -164,6 +187,23 @@ mod tests {
                 hasher.update(&bytes[cut..length]);
                 assert_eq!(hasher.finish(), Digest(expected), "{length} bytes, cut at {cut}");
             }
+        }
+    }
+
+    #[test]
+    fn a_hasher_goes_on_where_it_was_and_nowhere_else() {
+        let bytes = noise(400);
+        for cut in [0, 1, 63, 64, 65, 200, 399] {
+            let mut hasher = Hasher::new();
+            hasher.update(&bytes[..cut]);
+            let kept = serde_json::to_string(&hasher.pause()).unwrap();
+            let paused: Paused = serde_json::from_str(&kept).unwrap();
+            let mut resumed = Hasher::resume(&paused, cut as u64).unwrap();
+            resumed.update(&bytes[cut..]);
+            assert_eq!(resumed.finish(), Digest::of(&bytes), "cut at {cut}");
+            assert!(Hasher::resume(&paused, cut as u64 + 64).is_none());
+            let longer = Paused { partial: vec![0; 65], ..paused };
+            assert!(Hasher::resume(&longer, cut as u64).is_none());
         }
     }
 

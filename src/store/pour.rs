@@ -5,6 +5,7 @@
 //! are poured at the same time. Objects that were not hashed before are hashed there too, and no file gets its name before
 //! all that is in it is what it should be.
 
+mod beginning;
 mod common;
 mod run;
 mod target;
@@ -23,6 +24,7 @@ use crate::format::{Bytes, Recipe};
 use crate::sys::files::Context as _;
 
 use super::{Store, StoreError};
+use beginning::FileHash;
 use common::Group;
 use run::{Spare, Step};
 use target::Target;
@@ -60,9 +62,11 @@ impl Store {
         let pieces: Vec<Vec<&Bytes>> = files.iter().map(|file| pieces_of(file.recipe)).collect();
         let groups = common::groups(&pieces);
         let pour = |group: &Group| {
-            let targets = group.members.iter().map(|(member, _)| Target::new(self, &files[*member]));
-            let targets: Vec<Target> = targets.collect::<Result<_, _>>()?;
-            self.pour_together(targets, &stretches(group, &pieces, files), progress)
+            let members = || group.members.iter().map(|(member, _)| *member);
+            let targets = members().map(|member| Target::new(&files[member])).collect::<Result<_, _>>()?;
+            let hashes = members().map(|member| FileHash::of(self, &pieces[member], files[member].expected));
+            let hashes = hashes.collect::<Result<_, _>>()?;
+            self.pour_together(targets, hashes, &stretches(group, &pieces, files), progress)
         };
         let done: Vec<Vec<Poured>> = groups.par_iter().with_max_len(1).map(pour).collect::<Result<_, StoreError>>()?;
         let members = groups.iter().flat_map(|group| &group.members).map(|(member, _)| *member);
@@ -137,28 +141,28 @@ impl Store {
     fn pour_together(
         &self,
         mut targets: Vec<Target>,
+        mut hashes: Vec<FileHash>,
         stretches: &[Stretch<'_>],
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<Vec<Poured>, StoreError> {
         let spare = &Spare::default();
-        let is_known: Vec<bool> = targets.iter().map(|target| target.known.is_some()).collect();
         let (sender, receiver) = mpsc::sync_channel::<(usize, Step)>(WAITING);
-        let hashed = std::thread::scope(|scope| {
+        let hashes = std::thread::scope(|scope| {
             let hashing = scope.spawn(move || {
                 let mut checks = Checks { store: self, object: None };
-                let mut hashers = vec![Hasher::new(); is_known.len()];
                 for (stretch, step) in receiver {
                     if let Step::Run(run) = &step {
-                        let into = &stretches[stretch].into;
-                        let files = hashers.iter_mut().enumerate();
-                        let files = files.filter(|(file, _)| into.contains(file) && !is_known[*file]);
-                        let mut lanes: Vec<&mut Hasher> =
-                            files.map(|(_, hasher)| hasher).chain(checks.lane()).collect();
+                        let files = hashes.iter_mut().enumerate();
+                        let files = files.filter(|(file, _)| stretches[stretch].into.contains(file));
+                        let mut files: Vec<&mut FileHash> = files.map(|(_, hash)| hash).collect();
+                        let lanes = files.iter_mut().filter_map(|hash| hash.lane());
+                        let mut lanes: Vec<&mut Hasher> = lanes.chain(checks.lane()).collect();
                         run.each_chunk(&mut |chunk| digest::update_all(&mut lanes, chunk));
+                        files.into_iter().for_each(|hash| hash.advance(run.length()));
                     }
                     checks.take(step, spare)?;
                 }
-                Ok::<_, StoreError>(hashers)
+                Ok::<_, StoreError>(hashes)
             });
             let mut written = Ok(());
             for (index, stretch) in stretches.iter().enumerate() {
@@ -186,11 +190,7 @@ impl Store {
             let hashed = hashed.on("hash", self.root())?;
             written.and(hashed)
         })?;
-        let digests: Vec<Digest> = targets
-            .iter()
-            .zip(hashed)
-            .map(|(target, hasher)| target.known.unwrap_or_else(|| hasher.finish()))
-            .collect();
+        let digests: Vec<Digest> = hashes.iter().map(FileHash::digest).collect();
         if targets
             .iter()
             .zip(&digests)
@@ -198,6 +198,7 @@ impl Store {
         {
             return Err(self.altered_among(stretches)?);
         }
+        hashes.iter().try_for_each(|hash| hash.remember(self))?;
         targets.into_iter().zip(digests).map(|(target, digest)| target.finish(digest)).collect()
     }
 }

@@ -6,12 +6,12 @@ use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
 use crate::digest::Digest;
-use crate::store::{Store, StoreError};
+use crate::store::StoreError;
 use crate::sys::files::{Context as _, Pending};
 use crate::sys::reflink::{self, BLOCK};
 
 use super::run::Run;
-use super::{Poured, Wanted, pieces_of};
+use super::{Poured, Wanted};
 
 /// Fewer bytes are written as fast as they are shared.
 const WORTH: u64 = 64 << 10;
@@ -25,20 +25,14 @@ pub(super) struct Target {
     shared: u64,
     /// Whether nothing says yet that it cannot share any.
     can_share: bool,
-    /// Its digest, where it is one object that is hashed for itself.
-    pub(super) known: Option<Digest>,
     pub(super) expected: Option<Digest>,
 }
 
 impl Target {
-    pub(super) fn new(store: &Store, wanted: &Wanted<'_>) -> Result<Self, StoreError> {
+    pub(super) fn new(wanted: &Wanted<'_>) -> Result<Self, StoreError> {
         let pending = Pending::create(&wanted.path)?;
         let (path, expected) = (wanted.path.clone(), wanted.expected);
-        let known = match expected {
-            Some(_) => None,
-            None => store.whole_object(&pieces_of(wanted.recipe))?,
-        };
-        Ok(Self { pending, path, size: 0, shared: 0, can_share: true, known, expected })
+        Ok(Self { pending, path, size: 0, shared: 0, can_share: true, expected })
     }
 
     /// Shares the blocks of what is written next, a range of an object, as far as it has whole ones at the right places.

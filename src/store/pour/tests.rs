@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::store::Parcel;
 
 fn store() -> (tempfile::TempDir, Store) {
     let directory = tempfile::tempdir().unwrap();
@@ -97,6 +98,53 @@ fn an_object_that_was_altered_is_in_none_of_the_files() {
         std::fs::remove_dir_all(&out).unwrap();
         std::fs::create_dir(&out).unwrap();
     }
+}
+
+/// What is poured of these objects, with a store that has hashed nothing yet.
+fn poured_of(store: &Store, objects: &[Digest], path: &std::path::Path) -> Result<Poured, StoreError> {
+    let store = Store::open(store.root()).unwrap();
+    let mut recipe = Recipe::new();
+    objects.iter().for_each(|object| recipe.push(whole(*object, 1_500_000), "member"));
+    let wanted = Wanted { recipe: &recipe, path: path.to_owned(), expected: None };
+    Ok(store.pour(&[wanted], &|_| {})?[0])
+}
+
+#[test]
+fn a_file_that_begins_as_another_one_is_hashed_from_there_and_its_objects_all_the_same() {
+    let (directory, store) = store();
+    let path = directory.path().join("out");
+    let bytes = |seed: u8| (0..1_500_000_u32).map(|at| (at >> 9) as u8 ^ seed).collect::<Vec<u8>>();
+    let objects: Vec<Digest> = (0..13).map(|seed| store.put(&bytes(seed)).unwrap()).collect();
+    let whole_of = |seeds: &[u8]| Digest::of(&seeds.iter().flat_map(|seed| bytes(*seed)).collect::<Vec<u8>>());
+    let seeds: Vec<u8> = (0..12).collect();
+    assert_eq!(poured_of(&store, &objects[..12], &path).unwrap().digest, whole_of(&seeds));
+    // Half of it, and a quarter more.
+    let kept = store.parcels("pour.beginning").unwrap();
+    assert_eq!(kept.len(), 2);
+    let changed: Vec<Digest> = objects[..11].iter().chain(&objects[12..]).copied().collect();
+    let expected = whole_of(&[&seeds[..11], &[12]].concat());
+    assert_eq!(poured_of(&store, &changed, &path).unwrap().digest, expected);
+    assert_eq!(Digest::of(&std::fs::read(&path).unwrap()), expected);
+    assert_eq!(store.parcels("pour.beginning").unwrap().len(), 2);
+    // Whoever remembers wrongly gets it wrong: it is not hashed again.
+    let place = |parcel: &Parcel| store.root().join("results/pour.beginning").join(parcel.key.to_string());
+    for parcel in &kept {
+        let (_, json) = std::str::from_utf8(&parcel.bytes).unwrap().split_once('\n').unwrap();
+        let mut told: serde_json::Value = serde_json::from_str(json).unwrap();
+        told["value"]["state"][0] = 1.into();
+        let json = told.to_string();
+        std::fs::write(place(parcel), format!("{}\n{json}", Digest::of(json.as_bytes()))).unwrap();
+    }
+    assert_ne!(poured_of(&store, &changed, &path).unwrap().digest, expected);
+    kept.iter().for_each(|parcel| std::fs::write(place(parcel), &parcel.bytes).unwrap());
+    // An object that needs no hashing for the file is hashed for itself.
+    let place = store.object_path(&objects[3]);
+    std::fs::remove_file(&place).unwrap();
+    std::fs::write(&place, bytes(200)).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let error = poured_of(&store, &changed, &path).unwrap_err();
+    assert!(matches!(error, StoreError::Altered(object) if object == objects[3]), "{error}");
+    assert!(!path.exists());
 }
 
 #[test]
