@@ -22,7 +22,7 @@ use super::root::{self, Root};
 use super::{lint, netboot, parts, provenance, sbom, sums, superseded, tarball, update};
 
 /// Version of everything that is pressed: changes with any change to what the same root becomes (a format break).
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Version of the manifest's format.
 const MANIFEST_FORMAT: u32 = 1;

@@ -14,7 +14,7 @@ use crate::tree::{Kind as NodeKind, Node, Tree, TreePath};
 use super::group::{self, Group};
 
 /// Version of what a member holds for the same nodes (a format break).
-const MEMBER_VERSION: u32 = 1;
+const MEMBER_VERSION: u32 = 2;
 
 /// gzip's level: a tarball is downloaded over a local network and unpacked once.
 const LEVEL: u32 = 1;

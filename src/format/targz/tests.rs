@@ -114,6 +114,27 @@ fn gnu_tar(arguments: &[&str], tarball: &Path) -> String {
 }
 
 #[test]
+fn every_member_ends_with_a_block_and_what_fills_it_is_nothing() {
+    let sample = Sample::new();
+    let member = sample.member(sample.tree.iter());
+    assert_eq!(member.len() as u64 % ALIGNMENT, 0);
+    let mut nothing = Vec::new();
+    fill(&mut nothing, ALIGNMENT).unwrap();
+    assert!(nothing.is_empty());
+    for length in 1..ALIGNMENT {
+        let mut filled = Vec::new();
+        fill(&mut filled, length).unwrap();
+        assert_eq!((length + filled.len() as u64) % ALIGNMENT, 0, "{length}");
+        let mut read = Vec::new();
+        MultiGzDecoder::new(&*filled).read_to_end(&mut read).unwrap();
+        assert!(read.is_empty(), "{length}");
+        // flate2 knows the field for one.
+        let header = flate2::read::GzDecoder::new(&*filled).header().map(|header| header.extra().map(<[u8]>::len));
+        assert_eq!(header.flatten(), Some(filled.len() - 22), "{length}");
+    }
+}
+
+#[test]
 fn the_tar_crate_reads_the_tree_back() {
     let sample = Sample::new();
     let tarball = sample.tarball();
