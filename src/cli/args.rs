@@ -9,6 +9,7 @@ mod trust;
 
 use std::path::PathBuf;
 
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use build::{
@@ -22,6 +23,15 @@ pub use lab::{
 pub use look::{DiffArguments, InspectArguments};
 pub use remote::{PullArguments, PushArguments, RemoteArguments, TrustArguments};
 pub use trust::{AuditArguments, SecureBootArguments, SignArguments, SignerArguments, VerifySignatureArguments};
+
+/// The name of something that is read: it has to be there.
+fn there() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| match path.try_exists() {
+        Ok(false) => Err("there is no such file or directory"),
+        // Whoever reads it says what else is wrong.
+        _ => Ok(path),
+    })
+}
 
 /// Builds highly available MAAS clusters as bootable, immutable role images.
 #[derive(Debug, Parser)]

@@ -18,6 +18,9 @@ use super::root::Root;
 /// KiB: 32 bytes for each block of 4 KiB, and for each 128 of these a block more.
 const HASHES: u64 = 10 << 10;
 
+/// No root slot is larger, in bytes: the partition for its hashes is part of the image.
+const LARGEST_SLOT: u64 = 64 << 30;
+
 /// The ESP's size is a multiple of this, with room for four UKIs: two slots, one being written, one to spare.
 const ESP_STEP: u64 = 32 << 20;
 
@@ -61,11 +64,18 @@ fn refuse(part: &str, error: &dyn std::error::Error) -> Report {
     Diagnostic::error(Kind::Input, format!("the {part} cannot be made: {error}")).into()
 }
 
-/// Refuses a root of the role `role` that is larger than a slot of the machines' disks, in bytes.
+/// Refuses a root of the role `role` that is larger than a slot of the machines' disks, in bytes, and a slot that is larger
+/// than any root.
 ///
 /// # Errors
-/// When it is.
+/// When one is.
 pub fn check_slot(root: &Root, role: &str, slot: u64) -> Result<(), Report> {
+    if slot > LARGEST_SLOT {
+        let (slot, most) = (slot >> 20, LARGEST_SLOT >> 20);
+        return Err(Diagnostic::error(Kind::Input, format!("a slot of the disk has {slot} MiB, and the most is {most} MiB"))
+            .hint("`disk.slot_size` under `[options]` counts MiB")
+            .into());
+    }
     let (size, slot) = (root.squashfs.length().div_ceil(1 << 20), slot >> 20);
     if size <= slot {
         return Ok(());
@@ -247,5 +257,8 @@ mod tests {
         let told = &report.diagnostics[0];
         assert_eq!(told.message, "the root of `rack` has 513 MiB, and a slot of the disk 512 MiB");
         assert_eq!(report.exit_code(), Kind::Input.exit_code());
+        assert!(check_slot(&root(MIB, 0), "rack", LARGEST_SLOT).is_ok());
+        let report = check_slot(&root(MIB, 0), "rack", u64::MAX).unwrap_err();
+        assert!(report.diagnostics[0].message.ends_with("and the most is 65536 MiB"));
     }
 }

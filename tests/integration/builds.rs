@@ -73,6 +73,19 @@ fn a_second_build_has_nothing_to_do() {
     assert_ne!(manifest(&rolecast.output), undisturbed());
 }
 
+/// Once the manifest beside it answered for it, and the exit code was 0.
+#[test]
+fn an_image_that_is_not_there_is_not_inspected() {
+    let world = World::new();
+    let project = world.project();
+    let rolecast = world.rolecast(&project);
+    rolecast.build(IMAGE, &["--format", "disk"]).succeeds();
+    let missing = Outputs::new(&rolecast.output, ROLE).disk().with_file_name("none.raw");
+    let outcome = rolecast.run(&["inspect", &missing.to_string_lossy()]);
+    assert_eq!(outcome.code, Some(2), "{outcome}");
+    assert!(outcome.stderr.contains("there is no image"), "{outcome}");
+}
+
 // The name was not in the key of the layer's step: its files kept the old one as their origin.
 #[test]
 fn a_renamed_profile_is_the_origin_of_what_it_brings() {

@@ -129,8 +129,15 @@ fn a_wrong_command_line_is_told_as_such() {
 fn what_is_named_and_is_not_there_is_told() {
     let project = Project::of_this_repository();
     let rolecast = Rolecast::new(&project);
-    let cases: [(&[&str], &str); 7] = [
+    let cases: [(&[&str], &str); 14] = [
         (&["inspect", "out/rack/none.json"], "there is no manifest `out/rack/none.json`"),
+        (&["inspect", "out/rack/none.raw"], "there is no image `out/rack/none.raw`"),
+        (&["inspect", IMAGE, "--keyring", "none.pgp"], "'none.pgp' for '--keyring <FILE>': there is no such file"),
+        (&["verify-signature", "none", "--keyring", IMAGE], "'none' for '<PATH>': there is no such file"),
+        (&["sign", "images", "--sign-key", "none.key"], "'none.key' for '--sign-key <FILE>': there is no such file"),
+        (&["audit", IMAGE, "--against", "none"], "'none' for '--against <FILE|DIR>': there is no such file"),
+        (&["seed", IMAGE, "--cluster", "none.toml"], "'none.toml' for '--cluster <FILE>': there is no such file"),
+        (&["enter", "none"], "`none` is not there"),
         (&["inspect", "images"], "`images` is a directory"),
         (&["diff", "none.raw", "none.raw"], "`none.raw` is not there"),
         (&["lock", IMAGE, "--mirror", "debain=http://mirror.invalid"], "its archives: debian, debian-security"),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::SignerArguments;
+use super::{SignerArguments, there};
 
 /// A cluster and its secrets.
 #[derive(Clone, Debug, Args)]
@@ -12,7 +12,7 @@ pub struct ClusterArguments {
     /// The image file
     pub image: PathBuf,
     /// For generic images: the file with `[cluster]`, `[node.NAME]` and `[[dhcp]]`
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = there())]
     pub cluster: Option<PathBuf>,
     /// The secrets file; encrypted if named `*.age` [default: secrets/NAME.toml beside `images`]
     #[arg(long, value_name = "FILE", env = "ROLECAST_SECRETS")]

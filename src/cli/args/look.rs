@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::there;
+
 /// `rolecast inspect`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -16,7 +18,7 @@ pub struct InspectArguments {
     /// A path inside the image
     pub path: Option<String>,
     /// Check the signature beside the image with these OpenPGP certificates
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = there())]
     pub keyring: Option<PathBuf>,
 }
 

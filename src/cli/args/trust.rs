@@ -4,14 +4,16 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::there;
+
 /// Who signs the outputs. Without any of these, and without $ROLECAST_SIGN_KEY, nobody does.
 #[derive(Clone, Debug, Default, Args)]
 pub struct SignerArguments {
     /// Sign with the OpenPGP secret key in this file [default: the key that $ROLECAST_SIGN_KEY holds]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = there())]
     pub sign_key: Option<PathBuf>,
     /// The file with the key's passphrase [default: what $ROLECAST_SIGN_PASSPHRASE holds]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = there())]
     pub sign_passphrase: Option<PathBuf>,
     /// Sign through gpg, with this key of its: also one on a token
     #[arg(long, value_name = "KEY", conflicts_with_all = ["sign_key", "sign_passphrase"])]
@@ -28,7 +30,7 @@ Every file is first compared with SHA256SUMS. Others verify with `gpgv --keyring
 and `sha256sum --check SHA256SUMS`.")]
 pub struct SignArguments {
     /// Directories of roles, or the one above
-    #[arg(required = true)]
+    #[arg(required = true, value_parser = there())]
     pub directories: Vec<PathBuf>,
     /// Who signs
     #[command(flatten)]
@@ -44,9 +46,10 @@ pub struct SignArguments {
 Exit code: 0 when the signature is good and every file is what was signed; 4 when not.")]
 pub struct VerifySignatureArguments {
     /// The directory of a role, the one above, or one file of a role
+    #[arg(value_parser = there())]
     pub path: PathBuf,
     /// OpenPGP certificates of those who may sign, binary or armored
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = there())]
     pub keyring: PathBuf,
 }
 
@@ -63,10 +66,10 @@ Exit code: 0 when nothing is known, 6 when something is. What a distribution hol
 and what is undetermined, is counted and changes no exit code.")]
 pub struct AuditArguments {
     /// A lock, or an SPDX or CycloneDX bill of materials in JSON
-    #[arg(value_name = "LOCK|SBOM")]
+    #[arg(value_name = "LOCK|SBOM", value_parser = there())]
     pub subject: PathBuf,
     /// Advisory data: a file, or a directory of OSV records
-    #[arg(long, value_name = "FILE|DIR")]
+    #[arg(long, value_name = "FILE|DIR", value_parser = there())]
     pub against: PathBuf,
 }
 

@@ -13,7 +13,7 @@ use crate::sys::sandbox::{Helper, Sandbox};
 /// When the directory is none such, there is no terminal, or no sandbox works here.
 pub fn run(directory: &Path) -> Result<Done, Report> {
     // The sandbox is tried beside what it is to enter, so that the same file system is asked.
-    let Some(scratch) = directory.parent().filter(|scratch| scratch.is_dir()) else {
+    let Some(scratch) = directory.parent().filter(|_| directory.is_dir()) else {
         let message = format!("`{}` is not there", directory.display());
         return Err(Diagnostic::error(Kind::Usage, message).hint("name the directory that the message named").into());
     };

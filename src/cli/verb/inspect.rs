@@ -33,6 +33,12 @@ pub fn run(arguments: &InspectArguments, settings: &Settings) -> Result<Done, Re
             .into());
     }
     let manifest = manifest_of(image)?;
+    // The manifest beside it would answer for it.
+    if matches!(image.try_exists(), Ok(false)) {
+        return Err(Diagnostic::error(Kind::Usage, format!("there is no image `{}`", image.display()))
+            .hint("`rolecast build` writes one for each role and format: `out/ROLE/ROLE.raw`")
+            .into());
+    }
     match &arguments.path {
         Some(path) => inspect_path(arguments, path, manifest.as_ref(), settings),
         None => inspect_image(arguments, manifest),
