@@ -72,9 +72,12 @@ fn refuse(part: &str, error: &dyn std::error::Error) -> Report {
 pub fn check_slot(root: &Root, role: &str, slot: u64) -> Result<(), Report> {
     if slot > LARGEST_SLOT {
         let (slot, most) = (slot >> 20, LARGEST_SLOT >> 20);
-        return Err(Diagnostic::error(Kind::Input, format!("a slot of the disk has {slot} MiB, and the most is {most} MiB"))
-            .hint("`disk.slot_size` under `[options]` counts MiB")
-            .into());
+        return Err(Diagnostic::error(
+            Kind::Input,
+            format!("a slot of the disk has {slot} MiB, and the most is {most} MiB"),
+        )
+        .hint("`disk.slot_size` under `[options]` counts MiB")
+        .into());
     }
     let (size, slot) = (root.squashfs.length().div_ceil(1 << 20), slot >> 20);
     if size <= slot {

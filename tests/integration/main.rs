@@ -19,6 +19,7 @@ mod lab;
 mod mirrors;
 mod mistakes;
 mod publish;
+mod reflinks;
 mod remote;
 mod report_page;
 mod reproducible;
