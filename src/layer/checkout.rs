@@ -23,8 +23,11 @@ use crate::store::{Store, StoreError};
 use crate::sys::files::{Context as _, FileError};
 use crate::tree::{Change, Content, Kind, Meta, Node, Tree, TreePath, difference};
 
-/// Files up to this size are copied through memory.
+/// Files up to this size are copied through memory at once.
 const SMALL: u64 = 1 << 20;
+
+/// From this size on it is quicker when the kernel copies, which goes where nothing is left to hash.
+const WORTH: u64 = 32 << 10;
 
 /// Writes all of `tree` into the empty directory `directory`.
 ///
@@ -177,21 +180,47 @@ fn write_files(store: &Store, object: &Digest, files: &[(PathBuf, &Meta, &Conten
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let target = openat(CWD, place, flags, Mode::from_raw_mode(0o600)).on("create", place)?;
         let target = fs::File::from(target);
-        if content.size <= SMALL {
-            buffer.resize(usize::try_from(content.size).unwrap_or_default(), 0);
-            source.read_exact_at(&mut buffer, content.place.offset).on("read", &store.object_path(object))?;
-            if !verified && Digest::of(&buffer) != content.digest {
-                return Err(store.discard(object));
-            }
-            target.write_all_at(&buffer, 0).on("write", place)?;
-        } else {
-            let mut reader = store.reader(content)?;
-            let copied = io::copy(&mut reader, &mut &target).on("write", place)?;
-            if copied != content.size {
-                return Err(StoreError::Altered(*object));
-            }
+        let by_kernel = verified && content.size >= WORTH;
+        // A kernel or a file system that cannot is no error: then it is read and written.
+        if !(by_kernel && copy_by_kernel(&source, content, &target).is_ok()) {
+            copy_by_hand(store, &source, content, &target, place, &mut buffer)?;
         }
         set_file_meta(&target, place, meta)?;
+    }
+    Ok(())
+}
+
+/// Copies a content, hashed on its way where its object was not before.
+fn copy_by_hand(
+    store: &Store,
+    source: &fs::File,
+    content: &Content,
+    target: &fs::File,
+    place: &Path,
+    buffer: &mut Vec<u8>,
+) -> Result<(), StoreError> {
+    let object = &content.place.object;
+    if content.size <= SMALL {
+        buffer.resize(usize::try_from(content.size).unwrap_or_default(), 0);
+        source.read_exact_at(buffer, content.place.offset).on("read", &store.object_path(object))?;
+        if !store.is_verified(object) && Digest::of(buffer) != content.digest {
+            return Err(store.discard(object));
+        }
+        return Ok(target.write_all_at(buffer, 0).on("write", place)?);
+    }
+    let mut reader = store.reader(content)?;
+    let copied = io::copy(&mut reader, &mut &*target).on("write", place)?;
+    if copied == content.size { Ok(()) } else { Err(StoreError::Altered(*object)) }
+}
+
+/// Copies a content within a file system (copy_file_range(2)).
+fn copy_by_kernel(source: &fs::File, content: &Content, target: &fs::File) -> io::Result<()> {
+    let (mut from, mut to) = (content.place.offset, 0);
+    while to < content.size {
+        let left = usize::try_from(content.size - to).unwrap_or(usize::MAX);
+        if rustix::fs::copy_file_range(source, Some(&mut from), target, Some(&mut to), left)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
     }
     Ok(())
 }

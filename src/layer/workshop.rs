@@ -247,8 +247,7 @@ impl<'a> Workshop<'a> {
         directory: &str,
         listener: Listener<'_>,
     ) -> Result<Vec<(Digest, u64)>, Report> {
-        let store = self.store.root().to_owned();
-        let task = Task { store, scratch: self.scratch.path().to_owned(), request };
+        let task = self.task(request);
         let mut inside = self.sandbox()?.start("layer")?;
         let lost = |error: io::Error| {
             Diagnostic::error(Problem::World, format!("the sandbox of the layer `{layer}` ended: {error}"))
@@ -275,6 +274,11 @@ impl<'a> Workshop<'a> {
                 }
             }
         }
+    }
+
+    fn task(&self, request: Request) -> Task {
+        let (store, scratch) = (self.store.root().to_owned(), self.scratch.path().to_owned());
+        Task { store, scratch, hashed: self.store.hashed(), request }
     }
 
     /// Has the working directory kept when the workshop closes; returns where.
@@ -306,8 +310,7 @@ impl Workshop<'_> {
         if !directory.exists() {
             return;
         }
-        let request = Request::Remove { directory: directory.to_owned() };
-        let task = Task { store: self.store.root().to_owned(), scratch: self.scratch.path().to_owned(), request };
+        let task = self.task(Request::Remove { directory: directory.to_owned() });
         if let Ok(mut inside) = self.sandbox().and_then(|sandbox| Ok(sandbox.start("layer")?)) {
             let _ = inside.connection.send(&task);
             let _ = inside.connection.receive::<Answer>();
@@ -333,7 +336,8 @@ pub fn enter(sandbox: &Sandbox, directory: &Path) -> Result<(), Report> {
     let request = Request::Enter { directory: name.to_string_lossy().into_owned() };
     let mut inside = sandbox.start("layer")?;
     let lost = |error: io::Error| Diagnostic::error(Problem::World, format!("the sandbox ended: {error}"));
-    inside.connection.send(&Task { store, scratch: scratch.to_owned(), request }).map_err(lost)?;
+    let task = Task { store, scratch: scratch.to_owned(), hashed: Vec::new(), request };
+    inside.connection.send(&task).map_err(lost)?;
     match inside.connection.receive::<Answer>().map_err(lost)? {
         Answer::Failed { message, notes, hints, .. } => {
             Err(Diagnostic { notes, hints, ..Diagnostic::error(Problem::World, message) }.into())

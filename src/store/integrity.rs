@@ -1,6 +1,6 @@
 //! Nothing altered leaves a store: when an object is hashed, and what happens to one that is not what its name says.
 //!
-//! An object is hashed once in a process: when it is written, or while it is first read. Before the hash is right
+//! An object is hashed once in a process and those that work for it: when it is written, or while it is first read. Before the hash is right
 //! nothing made of it gets a name: an output, an object and a result are all published whole. One that is wrong is
 //! taken away, so that results that need it count as absent and their steps run again.
 //!
@@ -43,6 +43,18 @@ impl Store {
     /// Whether this process wrote or hashed the object.
     pub fn is_verified(&self, digest: &Digest) -> bool {
         self.verified.lock().unwrap_or_else(PoisonError::into_inner).contains(digest)
+    }
+
+    /// The objects that this process wrote or hashed.
+    pub fn hashed(&self) -> Vec<Digest> {
+        self.verified.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+    }
+
+    /// The same store, in a process that works for another one: what that one has hashed is not hashed again.
+    #[must_use]
+    pub fn believing(self, hashed: &[Digest]) -> Self {
+        hashed.iter().for_each(|object| self.vouch(*object));
+        self
     }
 
     /// Notes that the object's bytes are what its name says.
@@ -170,6 +182,18 @@ mod tests {
         let store = Store::open(directory.path()).unwrap();
         spoil(&store, &digest);
         assert_eq!(store.read(&content).unwrap(), b"345");
+    }
+
+    #[test]
+    fn who_works_for_another_process_does_not_hash_again_what_that_one_has() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let [one, two] = [b"one", b"two"].map(|bytes| store.put(bytes).unwrap());
+        let helper = Store::open(directory.path()).unwrap().believing(&store.hashed());
+        assert!(helper.is_verified(&one) && helper.is_verified(&two));
+        let helper = Store::open(directory.path()).unwrap().believing(&[one]);
+        spoil(&store, &two);
+        assert!(helper.is_verified(&one) && helper.open_verified(&two).is_err());
     }
 
     #[test]
