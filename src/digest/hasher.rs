@@ -82,8 +82,10 @@ impl Hasher {
     pub fn resume(paused: &Paused, length: u64) -> Option<Self> {
         let mut hasher = Self { state: paused.state, length, partial: [0; BLOCK] };
         let held = hasher.held();
-        let is_there = (paused.length, paused.partial.len()) == (length, held);
-        is_there.then(|| hasher.partial[..held].copy_from_slice(&paused.partial))?;
+        if (paused.length, paused.partial.len()) != (length, held) {
+            return None;
+        }
+        hasher.partial[..held].copy_from_slice(&paused.partial);
         Some(hasher)
     }
 

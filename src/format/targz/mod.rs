@@ -2,10 +2,10 @@
 //!
 //! Owns the archive's entries (names, headers, order within a member) and the frame around them. Concatenated gzip
 //! members are one stream (RFC 1952, section 2.2), so a tarball is put together from stored members, and one that did
-//! not change is not compressed again. Each ends where a file system's block does, so that a tarball can share its blocks
-//! with where the members are kept, and with other tarballs. Entries are POSIX ustar; a pax header precedes one only where ustar cannot say
-//! it: long names, large numbers, extended attributes. No clock, host or user name is in any byte. Specifications:
-//! POSIX.1-2017 `pax`, RFC 1952; names as GNU tar and MAAS write them (`./`, `./bin/`, `./bin/sh`).
+//! not change is not compressed again. Each ends where a file system's block does, so that a tarball can share its
+//! blocks with where the members are kept, and with other tarballs. Entries are POSIX ustar; a pax header precedes one
+//! only where ustar cannot say it: long names, large numbers, extended attributes. No clock, host or user name is in any
+//! byte. Specifications: POSIX.1-2017 `pax`, RFC 1952; names as GNU tar and MAAS write them (`./`, `./bin/`, `./bin/sh`).
 
 mod header;
 pub mod read;
