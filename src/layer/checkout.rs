@@ -173,44 +173,47 @@ fn make_special(place: &Path, meta: &Meta, kind: FileType, major: u32, minor: u3
 }
 
 fn write_files(store: &Store, object: &Digest, files: &[(PathBuf, &Meta, &Content)]) -> Result<(), StoreError> {
-    let source = store.open_object(object)?;
-    let verified = store.is_verified(object);
+    let source = Source { store, file: store.open_object(object)?, verified: store.is_verified(object) };
     let mut buffer = Vec::new();
     for (place, meta, content) in files {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let target = openat(CWD, place, flags, Mode::from_raw_mode(0o600)).on("create", place)?;
         let target = fs::File::from(target);
-        let by_kernel = verified && content.size >= WORTH;
-        // A kernel or a file system that cannot is no error: then it is read and written.
-        if !(by_kernel && copy_by_kernel(&source, content, &target).is_ok()) {
-            copy_by_hand(store, &source, content, &target, place, &mut buffer)?;
-        }
+        source.copy(content, &target, place, &mut buffer)?;
         set_file_meta(&target, place, meta)?;
     }
     Ok(())
 }
 
-/// Copies a content, hashed on its way where its object was not before.
-fn copy_by_hand(
-    store: &Store,
-    source: &fs::File,
-    content: &Content,
-    target: &fs::File,
-    place: &Path,
-    buffer: &mut Vec<u8>,
-) -> Result<(), StoreError> {
-    let object = &content.place.object;
-    if content.size <= SMALL {
-        buffer.resize(usize::try_from(content.size).unwrap_or_default(), 0);
-        source.read_exact_at(buffer, content.place.offset).on("read", &store.object_path(object))?;
-        if !store.is_verified(object) && Digest::of(buffer) != content.digest {
-            return Err(store.discard(object));
+/// A stored object that files are copied from.
+struct Source<'a> {
+    store: &'a Store,
+    file: fs::File,
+    /// Whether its bytes are known to be what its name says.
+    verified: bool,
+}
+
+impl Source<'_> {
+    /// Copies a content into the new file at `place`, hashed on its way where its object was not before.
+    fn copy(&self, content: &Content, target: &fs::File, place: &Path, buffer: &mut Vec<u8>) -> Result<(), StoreError> {
+        let Self { store, file, verified } = self;
+        // A kernel or a file system that cannot is no error: then it is read and written.
+        if *verified && content.size >= WORTH && copy_by_kernel(file, content, target).is_ok() {
+            return Ok(());
         }
-        return Ok(target.write_all_at(buffer, 0).on("write", place)?);
+        let object = &content.place.object;
+        if content.size <= SMALL {
+            buffer.resize(usize::try_from(content.size).unwrap_or_default(), 0);
+            file.read_exact_at(buffer, content.place.offset).on("read", &store.object_path(object))?;
+            if !verified && Digest::of(buffer) != content.digest {
+                return Err(store.discard(object));
+            }
+            return Ok(target.write_all_at(buffer, 0).on("write", place)?);
+        }
+        let mut reader = store.reader(content)?;
+        let copied = io::copy(&mut reader, &mut &*target).on("write", place)?;
+        if copied == content.size { Ok(()) } else { Err(StoreError::Altered(*object)) }
     }
-    let mut reader = store.reader(content)?;
-    let copied = io::copy(&mut reader, &mut &*target).on("write", place)?;
-    if copied == content.size { Ok(()) } else { Err(StoreError::Altered(*object)) }
 }
 
 /// Copies a content within a file system (copy_file_range(2)).

@@ -1,8 +1,8 @@
 //! Nothing altered leaves a store: when an object is hashed, and what happens to one that is not what its name says.
 //!
-//! An object is hashed once in a process and those that work for it: when it is written, or while it is first read. Before the hash is right
-//! nothing made of it gets a name: an output, an object and a result are all published whole. One that is wrong is
-//! taken away, so that results that need it count as absent and their steps run again.
+//! An object is hashed once in a process and those that work for it: when it is written, or while it is first read.
+//! Before the hash is right nothing made of it gets a name: an output, an object and a result are all published whole.
+//! One that is wrong is taken away, so that results that need it count as absent and their steps run again.
 //!
 //! This is against faulty disks and careless programs. Who can write to a store as its owner can do anything that the
 //! owner can; anybody else's store is not opened.

@@ -1,12 +1,12 @@
 //! The reference tools agree with the writers, on the images as built.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::support::command::run;
 use crate::support::gpt;
 use crate::support::images::{QCOW2_ROLE, ROLES, outputs, qcow2_outputs};
+use crate::support::mounted::Mounted;
 
 #[test]
 fn sgdisk_finds_no_problem() {
@@ -62,16 +62,16 @@ fn the_kernel_and_unsquashfs_read_the_same_tree() {
     for role in ROLES {
         let (folder, disk) = (tempfile::tempdir().expect("a temporary folder"), outputs(role).disk());
         let squashfs = gpt::extract(&disk, &gpt::find(&disk, gpt::ROOT), folder.path(), "root.squashfs");
-        let mounted = Mounted::new(&squashfs, &folder.path().join("mounted"));
+        let mounted = Mounted::new(&squashfs, "squashfs", "loop,ro", &folder.path().join("mounted"));
         let unpacked = folder.path().join("unpacked");
         let arguments = ["-no-progress".as_ref(), "-dest".as_ref(), unpacked.as_os_str(), squashfs.as_os_str()];
         run("unsquashfs", arguments).succeeds();
-        let (by_kernel, by_tool) = (listing(&mounted.0), listing(&unpacked));
+        let (by_kernel, by_tool) = (listing(mounted.path()), listing(&unpacked));
         assert!(by_kernel.len() > 1000, "only {} entries", by_kernel.len());
         let differing: Vec<&String> = by_kernel.symmetric_difference(&by_tool).take(20).collect();
         assert!(differing.is_empty(), "{role}: {differing:#?}");
         // Every byte through both readers.
-        let (from, to) = (mounted.0.as_os_str(), unpacked.as_os_str());
+        let (from, to) = (mounted.path().as_os_str(), unpacked.as_os_str());
         run("diff", ["--recursive".as_ref(), "--no-dereference".as_ref(), "--brief".as_ref(), from, to]).succeeds();
     }
 }
@@ -81,13 +81,13 @@ fn the_targets_own_dpkg_is_content() {
     for role in ROLES {
         let (folder, disk) = (tempfile::tempdir().expect("a temporary folder"), outputs(role).disk());
         let squashfs = gpt::extract(&disk, &gpt::find(&disk, gpt::ROOT), folder.path(), "root.squashfs");
-        let mounted = Mounted::new(&squashfs, &folder.path().join("mounted"));
-        let audit = run("chroot", [mounted.0.as_os_str(), "dpkg".as_ref(), "--audit".as_ref()]).succeeds();
+        let mounted = Mounted::new(&squashfs, "squashfs", "loop,ro", &folder.path().join("mounted"));
+        let audit = run("chroot", [mounted.path().as_os_str(), "dpkg".as_ref(), "--audit".as_ref()]).succeeds();
         assert_eq!(audit, "", "{role}");
         let states = run(
             "chroot",
             [
-                mounted.0.as_os_str(),
+                mounted.path().as_os_str(),
                 "dpkg-query".as_ref(),
                 "--show".as_ref(),
                 "--showformat=${db:Status-Abbrev}\n".as_ref(),
@@ -111,25 +111,6 @@ fn tar_and_gzip_read_the_tarball() {
         for name in ["etc/os-release", "usr/lib/systemd/systemd", "var/lib/dpkg/status"] {
             assert!(distinct.contains(name), "{role}: no {name}");
         }
-    }
-}
-
-/// A squashfs mounted by the kernel; unmounted when dropped. Needs root and a loop device.
-struct Mounted(PathBuf);
-
-impl Mounted {
-    #[track_caller]
-    fn new(image: &Path, at: &Path) -> Self {
-        fs::create_dir(at).expect("the temporary folder takes a folder");
-        let options = ["-t", "squashfs", "-o", "loop,ro"].map(AsRef::as_ref);
-        run("mount", options.into_iter().chain([image.as_os_str(), at.as_os_str()])).succeeds();
-        Self(at.into())
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let _ = crate::support::command::command("umount").arg(&self.0).output();
     }
 }
 

@@ -15,6 +15,7 @@ use super::publish::pretend_to_build;
 use crate::support::command::{Rolecast, run};
 use crate::support::container::Container;
 use crate::support::images::outputs;
+use crate::support::noise::noise;
 use crate::support::project::Project;
 use crate::support::server::{Manner, Server};
 use crate::support::turn;
@@ -38,14 +39,7 @@ sha256sum *
 
 /// A root's bytes: compressed segments, of which nothing can be said, with zeros between.
 fn root() -> Vec<u8> {
-    let segment = |seed: u64| -> Vec<u8> {
-        let mut state = seed;
-        let next = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 56) as u8
-        };
-        std::iter::repeat_with(next).take(2 << 20).chain(std::iter::repeat_n(0, 3000)).collect()
-    };
+    let segment = |seed: u64| [noise(2 << 20, seed), vec![0; 3000]].concat();
     (1..=16).flat_map(segment).collect()
 }
 
