@@ -9,6 +9,7 @@ mod capture;
 mod checkout;
 pub mod configure;
 pub mod database;
+mod deb_systemd_helper;
 pub mod initrd;
 mod inside;
 pub mod lay;

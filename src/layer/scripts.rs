@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::sys::sandbox::{Program, Room};
 
+use super::deb_systemd_helper;
 use super::inside::{Configure, InsideError, add_accounts};
 use super::lay::Preinst;
 
@@ -40,6 +41,7 @@ pub(super) fn configure(room: &Room, request: &Configure, line: &mut dyn FnMut(&
             room.cover(program, "usr/bin/true")?;
         }
     }
+    deb_systemd_helper::cover(room)?;
     let mut bench = Scripts { room, epoch: request.epoch, line };
     let (base, others): (Vec<_>, Vec<_>) = request.preinsts.iter().partition(|preinst| preinst.package == FIRST[0]);
     for preinst in base {
