@@ -182,7 +182,7 @@ pub(super) fn pour(
 /// that is removed.
 pub(super) fn list(manifest: &Manifest, text: &[u8], directory: &Path) -> Result<(), Report> {
     superseded::remove(directory, manifest).map_err(Diagnostic::from)?;
-    files::write_atomically(&directory.join("manifest.json"), text).map_err(Diagnostic::from)?;
+    files::write_remade(&directory.join("manifest.json"), text).map_err(Diagnostic::from)?;
     let mut listed: BTreeMap<String, Digest> =
         manifest.files().map(|(file, sha256)| (file.to_owned(), sha256)).collect();
     listed.insert("manifest.json".to_owned(), Digest::of(text));
@@ -197,7 +197,7 @@ fn documents(
     directory: &Path,
 ) -> Result<Vec<Document>, Report> {
     let write = |name: &str, text: &[u8]| -> Result<Document, Report> {
-        files::write_atomically(&directory.join(name), text).map_err(Diagnostic::from)?;
+        files::write_remade(&directory.join(name), text).map_err(Diagnostic::from)?;
         Ok(Document { file: name.to_owned(), size: text.len() as u64, sha256: Digest::of(text) })
     };
     let mut documents: Vec<Document> = bills.iter().map(|(name, text)| write(name, text)).collect::<Result<_, _>>()?;

@@ -76,7 +76,7 @@ pub fn write(directory: &Path, sums: &BTreeMap<String, Digest>) -> Result<(), Re
         return Ok(());
     }
     files::remove_if_there(&directory.join(SIGNATURE)).map_err(Diagnostic::from)?;
-    files::write_atomically(&path, text.as_bytes()).map_err(Diagnostic::from)?;
+    files::write_remade(&path, text.as_bytes()).map_err(Diagnostic::from)?;
     Ok(())
 }
 

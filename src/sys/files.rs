@@ -135,6 +135,16 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     file.publish()
 }
 
+/// As [`write_atomically`], for a file that can be made again: does not wait for the disk.
+///
+/// # Errors
+/// As there.
+pub fn write_remade(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let mut file = Pending::create(path)?;
+    file.file.write_all(bytes).on("write", path)?;
+    file.publish_remade()
+}
+
 /// A file being written beside its final name; removed again unless published.
 #[derive(Debug)]
 pub struct Pending {
@@ -179,12 +189,12 @@ impl Pending {
         self.publish_as(&path)
     }
 
-    /// As [`Pending::publish`], for files that are large and can be made again: does not wait for the disk. ext4 writes
-    /// all of a file to it before that takes another's place (`auto_da_alloc`, ext4(5)), but not where two change places.
+    /// As [`Pending::publish`], for a file that can be made again: does not wait for the disk. ext4 writes all of a file to
+    /// it before that takes another's place (`auto_da_alloc`, ext4(5)), but not where two change places.
     ///
     /// # Errors
     /// As there.
-    pub fn publish_large(mut self) -> Result<(), FileError> {
+    pub fn publish_remade(mut self) -> Result<(), FileError> {
         let replaces = fs::symlink_metadata(&self.path).is_ok_and(|there| there.is_file());
         let (new, old) = (&self.temporary, &self.path);
         if !(replaces && renameat_with(CWD, new, CWD, old, RenameFlags::EXCHANGE).is_ok()) {
@@ -268,19 +278,19 @@ mod tests {
     }
 
     #[test]
-    fn a_large_file_takes_the_place_of_another_and_leaves_nothing_beside_it() {
+    fn a_file_that_can_be_made_again_takes_the_place_of_another_and_leaves_nothing_beside_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rack.raw");
         for text in [b"first", b"other"] {
             let mut pending = Pending::create(&path).unwrap();
             pending.file.write_all(text).unwrap();
-            pending.publish_large().unwrap();
+            pending.publish_remade().unwrap();
             assert_eq!(fs::read(&path).unwrap(), text);
             assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         }
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
-        assert!(Pending::create(&path).unwrap().publish_large().is_err());
+        assert!(Pending::create(&path).unwrap().publish_remade().is_err());
         assert!(path.is_dir());
     }
 }

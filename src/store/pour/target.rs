@@ -63,7 +63,7 @@ impl Target {
     pub(super) fn finish(self, digest: Digest) -> Result<Poured, StoreError> {
         // A hole at the end exists only once the length says so.
         self.pending.file.set_len(self.size).on("write", &self.path)?;
-        self.pending.publish_large()?;
+        self.pending.publish_remade()?;
         Ok(Poured { digest, size: self.size })
     }
 }
