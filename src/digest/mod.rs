@@ -7,7 +7,7 @@
 mod hasher;
 mod key;
 
-pub use hasher::{Hasher, Paused, update_all};
+pub use hasher::{Hasher, Paused, update_all, update_two};
 pub use key::Key;
 
 use std::fmt;

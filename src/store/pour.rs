@@ -7,27 +7,31 @@
 
 mod beginning;
 mod common;
+mod hashing;
 mod run;
+mod stretch;
 mod target;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::mpsc;
 
 use rayon::prelude::*;
 
-use crate::digest::{self, Digest, Hasher};
+use crate::digest::{Digest, Hasher};
 use crate::format::{Bytes, Recipe};
 use crate::sys::files::Context as _;
 
 use super::{Store, StoreError};
 use beginning::FileHash;
 use common::Group;
-use run::{Spare, Step};
-use target::Target;
+use hashing::{Check, Hashing};
+use run::{Spare, Step, Steps};
+use stretch::{Stretch, stretches};
+use target::{Place, Target};
 
 /// How many runs wait for the hash at once.
 const WAITING: usize = 16;
@@ -65,8 +69,9 @@ impl Store {
             let members = || group.members.iter().map(|(member, _)| *member);
             let targets = members().map(|member| Target::new(&files[member])).collect::<Result<_, _>>()?;
             let hashes = members().map(|member| FileHash::of(self, &pieces[member], files[member].expected));
-            let hashes = hashes.collect::<Result<_, _>>()?;
-            self.pour_together(targets, hashes, &stretches(group, &pieces, files), progress)
+            let hashes: Vec<FileHash> = hashes.collect::<Result<_, _>>()?;
+            let stretches = stretches(group, &pieces, files, &hashes);
+            self.pour_together(targets, hashes, &stretches, progress)
         };
         let done: Vec<Vec<Poured>> = groups.par_iter().with_max_len(1).map(pour).collect::<Result<_, StoreError>>()?;
         let members = groups.iter().flat_map(|group| &group.members).map(|(member, _)| *member);
@@ -124,24 +129,65 @@ impl Store {
     /// # Errors
     /// When an object is missing, altered or too short.
     pub fn feed(&self, recipe: &Recipe, take: &mut dyn FnMut(&[u8])) -> Result<(), StoreError> {
-        let spare = Spare::default();
-        let mut checks = Checks { store: self, object: None };
-        self.each_step(&pieces_of(recipe), true, &spare, &mut |step| {
-            if let Step::Run(run) = &step {
-                run.each_chunk(&mut |chunk| {
-                    checks.lane().into_iter().for_each(|hasher| hasher.update(chunk));
-                    take(chunk);
-                });
+        let (spare, pieces) = (Spare::default(), pieces_of(recipe));
+        let mut check = Check::new(self);
+        for step in Steps::new(self, &pieces, true, &spare) {
+            match step? {
+                Step::Open { is_new, .. } => check.begin(is_new),
+                Step::Run(run) => {
+                    run.each_chunk(&mut |chunk| {
+                        check.lane().into_iter().for_each(|hasher| hasher.update(chunk));
+                        take(chunk);
+                    });
+                    spare.give_back(run);
+                }
+                Step::End(object) => check.end(object)?,
             }
-            checks.take(step, &spare)
-        })
+        }
+        Ok(())
     }
 
-    /// Pours files side by side, stretch after stretch.
+    /// Writes stretch after stretch, those beside one another in turns, and hands out each step when it was written.
+    fn write<'a>(
+        &'a self,
+        targets: &mut [Target],
+        stretches: &'a [Stretch<'a>],
+        spare: &'a Spare,
+        take: &mut dyn FnMut(usize, Step),
+    ) -> Result<(), StoreError> {
+        let mut first = 0;
+        for beside in stretches.chunk_by(|_, next| next.is_beside) {
+            let way = |(at, stretch): (usize, &'a Stretch<'a>)| {
+                let length = stretch.length();
+                let places = stretch.into.iter().map(|file| (*file, targets[*file].place(length)));
+                let places: Vec<(usize, Place)> = places.collect();
+                (at, Steps::new(self, stretch.pieces, stretch.is_checked, spare), places)
+            };
+            let mut ways: VecDeque<_> = (first..).zip(beside).map(way).collect();
+            first += beside.len();
+            while let Some((at, mut steps, mut places)) = ways.pop_front() {
+                let Some(step) = steps.next().transpose()? else { continue };
+                for (file, place) in &mut places {
+                    match &step {
+                        Step::Open { file: object, range, .. } => targets[*file].share(place, object, range),
+                        Step::Run(run) => targets[*file].write(place, run)?,
+                        Step::End(_) => {}
+                    }
+                }
+                let is_turn_over = matches!(step, Step::Run(_));
+                take(at, step);
+                let way = (at, steps, places);
+                if is_turn_over { ways.push_back(way) } else { ways.push_front(way) }
+            }
+        }
+        Ok(())
+    }
+
+    /// Pours files side by side.
     fn pour_together(
         &self,
         mut targets: Vec<Target>,
-        mut hashes: Vec<FileHash>,
+        hashes: Vec<FileHash>,
         stretches: &[Stretch<'_>],
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<Vec<Poured>, StoreError> {
@@ -149,42 +195,17 @@ impl Store {
         let (sender, receiver) = mpsc::sync_channel::<(usize, Step)>(WAITING);
         let hashes = std::thread::scope(|scope| {
             let hashing = scope.spawn(move || {
-                let mut checks = Checks { store: self, object: None };
-                for (stretch, step) in receiver {
-                    if let Step::Run(run) = &step {
-                        let files = hashes.iter_mut().enumerate();
-                        let files = files.filter(|(file, _)| stretches[stretch].into.contains(file));
-                        let mut files: Vec<&mut FileHash> = files.map(|(_, hash)| hash).collect();
-                        let lanes = files.iter_mut().filter_map(|hash| hash.lane());
-                        let mut lanes: Vec<&mut Hasher> = lanes.chain(checks.lane()).collect();
-                        run.each_chunk(&mut |chunk| digest::update_all(&mut lanes, chunk));
-                        files.into_iter().for_each(|hash| hash.advance(run.length()));
-                    }
-                    checks.take(step, spare)?;
-                }
-                Ok::<_, StoreError>(hashes)
+                let mut hashing = Hashing::new(self, stretches, hashes, spare);
+                receiver.into_iter().try_for_each(|(stretch, step)| hashing.take(stretch, step))?;
+                Ok::<_, StoreError>(hashing.finish())
             });
-            let mut written = Ok(());
-            for (index, stretch) in stretches.iter().enumerate() {
-                written = self.each_step(stretch.pieces, stretch.is_checked, spare, &mut |step| {
-                    for file in &stretch.into {
-                        match &step {
-                            Step::Source(source, range) => targets[*file].share(source, range),
-                            Step::Run(run) => {
-                                targets[*file].write(run)?;
-                                progress(run.length());
-                            }
-                            Step::Begin | Step::End(_) => {}
-                        }
-                    }
-                    // The hashing thread ends early when it fails, and then says why.
-                    let _ = sender.send((index, step));
-                    Ok(())
-                });
-                if written.is_err() {
-                    break;
+            let written = self.write(&mut targets, stretches, spare, &mut |stretch, step| {
+                if let Step::Run(run) = &step {
+                    progress(run.length() * stretches[stretch].into.len() as u64);
                 }
-            }
+                // The hashing thread ends early when it fails, and then says why.
+                let _ = sender.send((stretch, step));
+            });
             drop(sender);
             let hashed = hashing.join().map_err(|_| io::Error::other("the hashing thread failed"));
             let hashed = hashed.on("hash", self.root())?;
@@ -206,58 +227,4 @@ impl Store {
 /// The pieces of a recipe, those of recipes in it too.
 fn pieces_of(recipe: &Recipe) -> Vec<&Bytes> {
     recipe.leaves().map(|leaf| leaf.bytes).collect()
-}
-
-/// Pieces that go into some of the files that are poured side by side.
-struct Stretch<'a> {
-    into: Vec<usize>,
-    pieces: &'a [&'a Bytes],
-    /// Whether objects are hashed for themselves: in no file whose digest is known.
-    is_checked: bool,
-}
-
-/// What each file has before the common run, the run, and what each has behind it.
-fn stretches<'a>(group: &Group, pieces: &'a [Vec<&'a Bytes>], files: &[Wanted<'_>]) -> Vec<Stretch<'a>> {
-    let members = || group.members.iter().enumerate();
-    let own = |at: usize, pieces: &'a [&'a Bytes]| {
-        let is_checked = files[group.members[at].0].expected.is_none();
-        Stretch { into: vec![at], pieces, is_checked }
-    };
-    let before = members().map(|(at, (file, start))| own(at, &pieces[*file][..*start]));
-    let common = group.members.first().map(|(file, start)| Stretch {
-        into: members().map(|(at, _)| at).collect(),
-        pieces: &pieces[*file][*start..start + group.length],
-        is_checked: members().all(|(_, (file, _))| files[*file].expected.is_none()),
-    });
-    let after = members().map(|(at, (file, start))| own(at, &pieces[*file][start + group.length..]));
-    before.chain(common).chain(after).collect()
-}
-
-/// Hashes the objects that pass, where nobody did before.
-struct Checks<'a> {
-    store: &'a Store,
-    object: Option<Hasher>,
-}
-
-impl Checks<'_> {
-    /// Where the bytes of the object go that is passing now.
-    fn lane(&mut self) -> Option<&mut Hasher> {
-        self.object.as_mut()
-    }
-
-    /// Notes a step whose bytes were hashed, and gives its buffer back.
-    fn take(&mut self, step: Step, spare: &Spare) -> Result<(), StoreError> {
-        match step {
-            Step::Begin => self.object = Some(Hasher::new()),
-            Step::Source(..) => {}
-            Step::Run(run) => spare.give_back(run),
-            Step::End(object) => {
-                if self.object.take().is_some_and(|hasher| hasher.finish() != object) {
-                    return Err(self.store.discard(&object));
-                }
-                self.store.vouch(object);
-            }
-        }
-        Ok(())
-    }
 }

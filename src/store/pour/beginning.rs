@@ -79,6 +79,11 @@ impl FileHash {
         Ok(Self { marks: later, ..Self::new() })
     }
 
+    /// Bytes at the file's beginning that need not be hashed for it.
+    pub(super) fn seen(&self) -> u64 {
+        self.seen
+    }
+
     /// Where the next bytes go, none of them past a mark; nowhere when they need not be hashed.
     pub(super) fn lane(&mut self) -> Option<&mut Hasher> {
         (self.known.is_none() && self.passed >= self.seen).then_some(&mut self.hasher)

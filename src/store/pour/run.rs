@@ -16,13 +16,11 @@ const CHUNK: usize = 256 << 10;
 
 /// What comes next of a recipe.
 pub(super) enum Step {
-    /// The next bytes are all of an object that this process has not hashed yet.
-    Begin,
-    /// The next bytes are these of a file of the store.
-    Source(Arc<File>, Range<u64>),
+    /// The next bytes are these of a file of the store; `is_new` when they are all of an object that nobody has hashed yet.
+    Open { file: Arc<File>, range: Range<u64>, is_new: bool },
     /// Bytes.
     Run(Run),
-    /// That was all of the object of this name, if it is what its name says.
+    /// That was all of the new object of this name, if it is what its name says.
     End(Digest),
 }
 
@@ -85,60 +83,75 @@ impl Spare {
     }
 }
 
-impl Store {
-    /// Reads pieces front to back. Where `is_checked`, all of an object that comes in part is hashed before, and one that comes
-    /// whole is for `take` to hash.
-    pub(super) fn each_step(
-        &self,
-        pieces: &[&Bytes],
-        is_checked: bool,
-        spare: &Spare,
-        take: &mut dyn FnMut(Step) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        for piece in pieces {
-            match piece {
-                Bytes::Literal(bytes) => take(Step::Run(Run::Bytes(bytes.clone())))?,
-                Bytes::Zeros(length) => take(Step::Run(Run::Zeros(*length)))?,
-                Bytes::Recipe(inner) => self.each_step(&super::pieces_of(inner), is_checked, spare, take)?,
-                Bytes::Object { object, offset, length } => {
-                    let is_new = is_checked && !self.is_verified(object);
-                    self.each_chunk(object, *offset..offset + length, is_new, spare, take)?;
-                }
-            }
-        }
-        Ok(())
+/// The steps of pieces, front to back.
+pub(super) struct Steps<'a> {
+    store: &'a Store,
+    spare: &'a Spare,
+    pieces: std::slice::Iter<'a, &'a Bytes>,
+    is_checked: bool,
+    object: Option<Object>,
+}
+
+/// The object that is being read.
+struct Object {
+    name: Digest,
+    file: Arc<File>,
+    /// What of it is still to be read.
+    left: Range<u64>,
+    is_new: bool,
+}
+
+impl<'a> Steps<'a> {
+    /// Of pieces that are no recipes. Where `is_checked`, all of an object that comes in part is hashed before, and one that
+    /// comes whole is for whoever takes the steps to hash.
+    pub(super) fn new(store: &'a Store, pieces: &'a [&'a Bytes], is_checked: bool, spare: &'a Spare) -> Self {
+        Self { store, spare, pieces: pieces.iter(), is_checked, object: None }
     }
 
-    fn each_chunk(
-        &self,
-        object: &Digest,
-        range: Range<u64>,
-        is_new: bool,
-        spare: &Spare,
-        take: &mut dyn FnMut(Step) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        let mut file = self.open_object(object)?;
-        let size = file.metadata().on("read", &self.object_path(object))?.len();
+    fn open(&mut self, name: &Digest, range: Range<u64>) -> Result<Step, StoreError> {
+        let mut file = self.store.open_object(name)?;
+        let is_new = self.is_checked && !self.store.is_verified(name);
+        let size = file.metadata().on("read", &self.store.object_path(name))?.len();
         let is_whole = range == (0..size);
-        match (is_new, is_whole) {
-            (true, true) => take(Step::Begin)?,
-            (true, false) => file = self.open_verified(object)?,
-            (false, _) => {}
+        if is_new && !is_whole {
+            file = self.store.open_verified(name)?;
         }
-        let file = Arc::new(file);
-        take(Step::Source(file.clone(), range.clone()))?;
-        let mut position = range.start;
-        while position < range.end {
-            let mut buffer = spare.take();
-            let length = usize::try_from(range.end - position).unwrap_or(CHUNK).min(CHUNK);
-            match file.read_exact_at(&mut buffer[..length], position) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(self.discard(object)),
-                Err(error) => return Err(error).on("read", &self.object_path(object))?,
+        let (file, is_new) = (Arc::new(file), is_new && is_whole);
+        self.object = Some(Object { name: *name, file: file.clone(), left: range.clone(), is_new });
+        Ok(Step::Open { file, range, is_new })
+    }
+
+    fn read(&mut self, object: &mut Object) -> Result<Step, StoreError> {
+        let mut buffer = self.spare.take();
+        let length = usize::try_from(object.left.end - object.left.start).unwrap_or(CHUNK).min(CHUNK);
+        match object.file.read_exact_at(&mut buffer[..length], object.left.start) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(self.store.discard(&object.name)),
+            Err(error) => return Err(error).on("read", &self.store.object_path(&object.name))?,
+        }
+        object.left.start += length as u64;
+        Ok(Step::Run(Run::Chunk(buffer, length)))
+    }
+}
+
+impl Iterator for Steps<'_> {
+    type Item = Result<Step, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.object.take() {
+            Some(mut object) if !object.left.is_empty() => {
+                let step = self.read(&mut object);
+                self.object = Some(object);
+                return Some(step);
             }
-            position += length as u64;
-            take(Step::Run(Run::Chunk(buffer, length)))?;
+            Some(Object { name, is_new: true, .. }) => return Some(Ok(Step::End(name))),
+            _ => {}
         }
-        if is_new && is_whole { take(Step::End(*object)) } else { Ok(()) }
+        match self.pieces.next()? {
+            Bytes::Literal(bytes) => Some(Ok(Step::Run(Run::Bytes(bytes.clone())))),
+            Bytes::Zeros(length) => Some(Ok(Step::Run(Run::Zeros(*length)))),
+            Bytes::Object { object, offset, length } => Some(self.open(object, *offset..offset + length)),
+            Bytes::Recipe(_) => self.next(),
+        }
     }
 }

@@ -101,10 +101,10 @@ fn an_object_that_was_altered_is_in_none_of_the_files() {
 }
 
 /// What is poured of these objects, with a store that has hashed nothing yet.
-fn poured_of(store: &Store, objects: &[Digest], path: &std::path::Path) -> Result<Poured, StoreError> {
+fn poured_of(store: &Store, objects: &[(Digest, u64)], path: &std::path::Path) -> Result<Poured, StoreError> {
     let store = Store::open(store.root()).unwrap();
     let mut recipe = Recipe::new();
-    objects.iter().for_each(|object| recipe.push(whole(*object, 1_500_000), "member"));
+    objects.iter().for_each(|(object, length)| recipe.push(whole(*object, *length), "member"));
     let wanted = Wanted { recipe: &recipe, path: path.to_owned(), expected: None };
     Ok(store.pour(&[wanted], &|_| {})?[0])
 }
@@ -113,15 +113,18 @@ fn poured_of(store: &Store, objects: &[Digest], path: &std::path::Path) -> Resul
 fn a_file_that_begins_as_another_one_is_hashed_from_there_and_its_objects_all_the_same() {
     let (directory, store) = store();
     let path = directory.path().join("out");
-    let bytes = |seed: u8| (0..1_500_000_u32).map(|at| (at >> 9) as u8 ^ seed).collect::<Vec<u8>>();
-    let objects: Vec<Digest> = (0..13).map(|seed| store.put(&bytes(seed)).unwrap()).collect();
+    // Of unlike lengths, so that those that are read in turns begin and end at unlike times.
+    let length = |seed: u8| 1_200_000 + 50_001 * u32::from(seed % 14);
+    let bytes = |seed: u8| (0..length(seed)).map(|at| (at >> 9) as u8 ^ seed).collect::<Vec<u8>>();
+    let objects: Vec<(Digest, u64)> =
+        (0..13).map(|seed| (store.put(&bytes(seed)).unwrap(), u64::from(length(seed)))).collect();
     let whole_of = |seeds: &[u8]| Digest::of(&seeds.iter().flat_map(|seed| bytes(*seed)).collect::<Vec<u8>>());
     let seeds: Vec<u8> = (0..12).collect();
     assert_eq!(poured_of(&store, &objects[..12], &path).unwrap().digest, whole_of(&seeds));
     // Half of it, and a quarter more.
     let kept = store.parcels("pour.beginning").unwrap();
     assert_eq!(kept.len(), 2);
-    let changed: Vec<Digest> = objects[..11].iter().chain(&objects[12..]).copied().collect();
+    let changed: Vec<(Digest, u64)> = objects[..11].iter().chain(&objects[12..]).copied().collect();
     let expected = whole_of(&[&seeds[..11], &[12]].concat());
     assert_eq!(poured_of(&store, &changed, &path).unwrap().digest, expected);
     assert_eq!(Digest::of(&std::fs::read(&path).unwrap()), expected);
@@ -137,14 +140,17 @@ fn a_file_that_begins_as_another_one_is_hashed_from_there_and_its_objects_all_th
     }
     assert_ne!(poured_of(&store, &changed, &path).unwrap().digest, expected);
     kept.iter().for_each(|parcel| std::fs::write(place(parcel), &parcel.bytes).unwrap());
-    // An object that needs no hashing for the file is hashed for itself.
-    let place = store.object_path(&objects[3]);
-    std::fs::remove_file(&place).unwrap();
-    std::fs::write(&place, bytes(200)).unwrap();
-    std::fs::remove_file(&path).unwrap();
-    let error = poured_of(&store, &changed, &path).unwrap_err();
-    assert!(matches!(error, StoreError::Altered(object) if object == objects[3]), "{error}");
-    assert!(!path.exists());
+    // An object that needs no hashing for the file is hashed for itself, at whichever of the two places it is read.
+    for at in [3, 7] {
+        let place = store.object_path(&objects[usize::from(at)].0);
+        std::fs::remove_file(&place).unwrap();
+        std::fs::write(&place, bytes(at + 14)).unwrap();
+        let _ = std::fs::remove_file(&path);
+        let error = poured_of(&store, &changed, &path).unwrap_err();
+        assert!(matches!(error, StoreError::Altered(object) if object == objects[usize::from(at)].0), "{error}");
+        assert!(!path.exists());
+        assert_eq!(store.put(&bytes(at)).unwrap(), objects[usize::from(at)].0);
+    }
 }
 
 #[test]
