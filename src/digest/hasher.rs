@@ -119,8 +119,8 @@ impl fmt::Debug for Hasher {
     }
 }
 
-/// Adds the same bytes to several hashers. Where their blocks begin at the same byte, up to four of them take hardly longer
-/// than one (see [`sha256`]); so do two wherever theirs begin.
+/// Adds the same bytes to several hashers. Where their blocks begin at the same byte, up to four of them take less time
+/// together than one after another (see [`sha256`]); so do two wherever theirs begin.
 pub fn update_all(hashers: &mut [&mut Hasher], bytes: &[u8]) {
     for some in hashers.chunks_mut(4) {
         let held = some.first().map(|hasher| hasher.held());
@@ -153,8 +153,8 @@ fn together<const N: usize>(hashers: [&mut Hasher; N], bytes: &[u8]) {
     }
 }
 
-/// Adds to each of two hashers bytes of its own, wherever their blocks begin: as far as both have some, that takes hardly
-/// longer than one alone.
+/// Adds to each of two hashers bytes of its own, wherever their blocks begin: as far as both have some, that takes less time
+/// than one after the other.
 pub fn update_two(mut hashers: [&mut Hasher; 2], bytes: [&[u8]; 2]) {
     let [one, two] = &mut hashers;
     let rests = [one.complete(bytes[0]), two.complete(bytes[1])].map(<[u8]>::as_chunks);

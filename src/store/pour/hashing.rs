@@ -43,7 +43,7 @@ pub(super) struct Hashing<'a> {
     files: Vec<FileHash>,
     /// One for each stretch.
     checks: Vec<Check<'a>>,
-    /// Bytes of an object that wait for some of another one, and their stretch: two are hashed in hardly more time than one.
+    /// Bytes of an object that wait for some of another one, and their stretch: two at once are hashed sooner.
     waiting: Option<(usize, Run)>,
 }
 
