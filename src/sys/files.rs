@@ -130,9 +130,7 @@ pub fn remove_large(path: &Path) -> Result<(), FileError> {
 /// # Errors
 /// When it cannot be written; the old file then still stands.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    let mut file = Pending::create(path)?;
-    file.file.write_all(bytes).on("write", path)?;
-    file.publish()
+    written(path, bytes)?.publish()
 }
 
 /// As [`write_atomically`], for a file that can be made again: does not wait for the disk.
@@ -140,9 +138,13 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 /// # Errors
 /// As there.
 pub fn write_remade(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    written(path, bytes)?.publish_remade()
+}
+
+fn written(path: &Path, bytes: &[u8]) -> Result<Pending, FileError> {
     let mut file = Pending::create(path)?;
     file.file.write_all(bytes).on("write", path)?;
-    file.publish_remade()
+    Ok(file)
 }
 
 /// A file being written beside its final name; removed again unless published.

@@ -73,40 +73,44 @@ impl<'a> Hashing<'a> {
 
     fn run(&mut self, at: usize, run: Run) {
         let stretches = self.stretches;
-        let into = &stretches[at].into;
+        let (into, length) = (&stretches[at].into, run.length());
         let files = self.files.iter_mut().enumerate().filter(|(file, _)| into.contains(file));
         let mut lanes: Vec<&mut Hasher> = files.filter_map(|(_, hash)| hash.lane()).collect();
-        let length = run.length();
-        let is_in_turns = stretches[at].is_beside || stretches.get(at + 1).is_some_and(|next| next.is_beside);
-        let is_in_turns = is_in_turns && run.bytes().is_some() && self.checks[at].lane().is_some();
-        if is_in_turns && lanes.is_empty() {
-            self.in_turns(at, run);
+        let object = self.checks[at].lane();
+        if lanes.is_empty() && object.is_some() {
+            self.with_another(at, run);
         } else {
-            lanes.extend(self.checks[at].lane());
+            lanes.extend(object);
             run.each_chunk(&mut |chunk| digest::update_all(&mut lanes, chunk));
             self.spare.give_back(run);
         }
         into.iter().for_each(|file| self.files[*file].advance(length));
     }
 
-    /// Hashes bytes of an object with those that wait of another one, or lets them wait.
-    fn in_turns(&mut self, at: usize, run: Run) {
-        let Some((other, first)) = self.waiting.replace((at, run)) else { return };
-        if other == at {
-            return self.alone(other, first);
-        }
-        let lanes = self.checks.get_disjoint_mut([other, at]).map(|checks| checks.map(Check::lane));
-        if let (Ok([Some(one), Some(two)]), Some((_, second))) = (lanes, self.waiting.take()) {
-            digest::update_two([one, two], [&first, &second].map(|run| run.bytes().unwrap_or_default()));
-            self.spare.give_back(first);
-            self.spare.give_back(second);
+    /// Hashes bytes of an object together with those that wait of another one; else they wait in their turn.
+    fn with_another(&mut self, at: usize, run: Run) {
+        match self.waiting.take() {
+            Some((other, first)) if other != at => {
+                let lanes = self.checks.get_disjoint_mut([other, at]).map(|checks| checks.map(Check::lane));
+                if let Ok([Some(one), Some(two)]) = lanes {
+                    digest::update_two([one, two], [&first, &run].map(|run| run.bytes().unwrap_or_default()));
+                }
+                self.spare.give_back(first);
+                self.spare.give_back(run);
+            }
+            former => {
+                if let Some((_, first)) = former {
+                    self.alone(at, first);
+                }
+                self.waiting = Some((at, run));
+            }
         }
     }
 
     /// Hashes bytes for their object.
     fn alone(&mut self, at: usize, run: Run) {
         let lane = self.checks[at].lane();
-        lane.into_iter().for_each(|hasher| hasher.update(run.bytes().unwrap_or_default()));
+        lane.into_iter().for_each(|hasher| run.each_chunk(&mut |chunk| hasher.update(chunk)));
         self.spare.give_back(run);
     }
 

@@ -121,7 +121,7 @@ impl<'a> Steps<'a> {
         Ok(Step::Open { file, range, is_new })
     }
 
-    fn read(&mut self, object: &mut Object) -> Result<Step, StoreError> {
+    fn read(&self, object: &mut Object) -> Result<Step, StoreError> {
         let mut buffer = self.spare.take();
         let length = usize::try_from(object.left.end - object.left.start).unwrap_or(CHUNK).min(CHUNK);
         match object.file.read_exact_at(&mut buffer[..length], object.left.start) {
@@ -151,6 +151,7 @@ impl Iterator for Steps<'_> {
             Bytes::Literal(bytes) => Some(Ok(Step::Run(Run::Bytes(bytes.clone())))),
             Bytes::Zeros(length) => Some(Ok(Step::Run(Run::Zeros(*length)))),
             Bytes::Object { object, offset, length } => Some(self.open(object, *offset..offset + length)),
+            // Its pieces are here in its place.
             Bytes::Recipe(_) => self.next(),
         }
     }
